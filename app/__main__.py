@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     os.environ["VR1Z_DATABASE_URL"] = url
     base = options.base_path.strip("/")
     with _demo() if options.demo else nullcontext():
-        served = server.build(store, sign_in, base)
-        served.run(config=server.settings(options.host, options.port, sign_in, base))
+        web_app = server.build(store, sign_in, base)
+        web_app.run(config=server.settings(options.host, options.port, sign_in, base))
     return 0
 
 
@@ -84,11 +84,11 @@ def _sign_in(host: str, path: Path | None) -> SignIn | None:
                 "tunnel, or require sign-in with --sign-in FILE.toml."
             )
         return None
-    found = access.load(path)
+    sign_in = access.load(path)
     if not is_authlib_installed():
         raise StoreError("Sign-in needs the package Authlib: install it with `pip install streamlit[auth]`.")
     os.environ[access.VARIABLE] = str(path.absolute())
-    return found
+    return sign_in
 
 
 def _cannot_listen(host: str, port: int) -> str | None:

@@ -79,12 +79,12 @@ class SignIn(NamedTuple):
     def user_of(self, cookies: Mapping[str, str]) -> dict[str, Any]:
         """Return the user in a request's cookies; empty without one, or if a cookie is not ours."""
 
-        def signed(name: str) -> bytes | None:
+        def read_signed(name: str) -> bytes | None:
             value = cookies.get(name)
             return None if value is None else decode_signed_value(self.cookie_secret, name, value.encode("latin-1"))
 
-        found = get_cookie_with_chunks(signed, USER_COOKIE_NAME)
-        user = json.loads(found) if found else {}
+        cookie = get_cookie_with_chunks(read_signed, USER_COOKIE_NAME)
+        user = json.loads(cookie) if cookie else {}
         is_ours = isinstance(user, dict) and user.get("is_logged_in") and user.get("origin") == self.origin
         return user if is_ours else {}
 
@@ -101,19 +101,19 @@ def load(path: Path) -> SignIn:
     if missing := [name for name in NEEDED if not isinstance(auth.get(name), str) or not auth[name]]:
         raise StoreError(f"The [auth] section of {path} lacks {', '.join(missing)}: add them.")
     writers, readers = (_addresses(path, access, name) for name in ("writers", "readers"))
-    accepts = access.get(MISSING_VERIFICATION, False)
-    if not isinstance(accepts, bool):
+    accepts_missing = access.get(MISSING_VERIFICATION, False)
+    if not isinstance(accepts_missing, bool):
         raise StoreError(f"{MISSING_VERIFICATION} in {path} must be true or false.")
-    found = SignIn(auth["redirect_uri"], auth["cookie_secret"], writers, readers, accepts)
-    if len(found.cookie_secret) < LEAST_SECRET:
+    sign_in = SignIn(auth["redirect_uri"], auth["cookie_secret"], writers, readers, accepts_missing)
+    if len(sign_in.cookie_secret) < LEAST_SECRET:
         raise StoreError(f"The cookie_secret in {path} is too short: use at least {LEAST_SECRET} random characters.")
-    if not found.origin.startswith("https://") and found.host not in LOOPBACK:
+    if not sign_in.origin.startswith("https://") and sign_in.host not in LOOPBACK:
         raise StoreError(f"The redirect_uri in {path} does not use https: put a TLS proxy in front of the server.")
     if not writers or EVERYBODY in writers:
         raise StoreError(
             f"{path} must name who may launch and delete: set writers = [addresses] in its [access] section."
         )
-    return found
+    return sign_in
 
 
 def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -122,10 +122,10 @@ def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _addresses(path: Path, access: Mapping[str, Any], name: str) -> frozenset[str]:
-    given = access.get(name, [])
-    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+    addresses = access.get(name, [])
+    if not isinstance(addresses, list) or not all(isinstance(each, str) for each in addresses):
         raise StoreError(f"{name} in {path} must be a list of e-mail addresses.")
-    return frozenset(each.lower() for each in given)
+    return frozenset(each.lower() for each in addresses)
 
 
 def configured() -> SignIn | None:
@@ -134,12 +134,12 @@ def configured() -> SignIn | None:
     if not path:
         return None
     try:
-        facts = os.stat(path)
+        file_state = os.stat(path)
     except OSError as error:
         raise StoreError(
             f"{path} cannot be read ({error.strerror}): put it back, or start without --sign-in."
         ) from None
-    return _loaded(path, (facts.st_ino, facts.st_mtime_ns, facts.st_size, facts.st_mode))
+    return _loaded(path, (file_state.st_ino, file_state.st_mtime_ns, file_state.st_size, file_state.st_mode))
 
 
 @lru_cache(maxsize=2)

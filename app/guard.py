@@ -64,8 +64,8 @@ class Guard:
         except StoreError as error:
             log.error("Sign-in is not usable, so all requests are refused: %s", error)
             return PlainTextResponse("Sign-in is misconfigured on this server: see its log.", 503)
-        if twice := next((name for name in ONCE if len(request.headers.getlist(name)) > 1), None):
-            return PlainTextResponse(f"The header {twice} occurs more than once: send it once.", 400)
+        if repeated := next((name for name in ONCE if len(request.headers.getlist(name)) > 1), None):
+            return PlainTextResponse(f"The header {repeated} occurs more than once: send it once.", 400)
         path = _inside(request.scope["path"])
         if not is_own_origin(request, sign_in) or not is_own_page(request, path):
             return PlainTextResponse("This request comes from another site: open the dashboard directly.", 403)
@@ -76,10 +76,10 @@ class Guard:
         if sign_in is None or path in OPEN_PATHS or sign_in.may_read(user := sign_in.user_of(request.cookies)):
             return None
         if path.startswith(RECORDED):
-            words, status = (
+            message, status = (
                 ("You do not have access to this.", 403) if user else ("Sign in first: open the start page.", 401)
             )
-            return PlainTextResponse(words, status)
+            return PlainTextResponse(message, status)
         return sign_in_page.page(sign_in, user)
 
 
@@ -91,9 +91,9 @@ def is_own_origin(request: HTTPConnection, sign_in: SignIn | None = None) -> boo
     """
     origin, host = request.headers.get("origin"), request.headers.get("host", "").lower()
     scheme = "https" if request.scope["scheme"] in ("https", "wss") else "http"
-    is_signed = sign_in is not None and sign_in.origin.partition("://")[2].lower() == host
-    own = sign_in.origin.lower() if sign_in and is_signed else f"{scheme}://{host}"
-    return origin is None or origin.lower() == own
+    is_public_host = sign_in is not None and sign_in.origin.partition("://")[2].lower() == host
+    own_origin = sign_in.origin.lower() if sign_in and is_public_host else f"{scheme}://{host}"
+    return origin is None or origin.lower() == own_origin
 
 
 def is_own_page(request: HTTPConnection, path: str) -> bool:

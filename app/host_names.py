@@ -51,22 +51,23 @@ class OwnNames:
         return (name if separator and port.isdigit() else host).lower() in self.names
 
     def _refusal(self, scope: Scope, host: str) -> Response:
-        words = refusal(host[:LONGEST], (scope.get("server") or ("", 8501))[1], self.sign_in)
+        message = refusal(host[:LONGEST], (scope.get("server") or ("", 8501))[1], self.sign_in)
         if "text/html" in Headers(scope=scope).get("accept", ""):
-            return HTMLResponse(_PAGE.format(words=escape(words)), 400, headers=_HEADERS)
-        return PlainTextResponse(words, 400)
+            return HTMLResponse(_PAGE.format(words=escape(message)), 400, headers=_HEADERS)
+        return PlainTextResponse(message, 400)
 
 
 def refusal(host: str, port: int | None, sign_in: SignIn | None) -> str:
     """Return how to reach the server, for a request to another name."""
-    asked = f"not to “{host}”" if host else "and the request has no host name"
+    mismatch = f"not to “{host}”" if host else "and the request has no host name"
     if sign_in is not None:
         return (
-            f"This dashboard answers to {sign_in.host}, {asked}: open {sign_in.origin}, or configure the proxy in "
+            f"This dashboard answers to {sign_in.host}, {mismatch}: open {sign_in.origin}, or configure the proxy in "
             "front of it to pass on the Host header."
         )
     return (
-        f"This dashboard answers only to its own machine, {asked}, because anyone who can reach it can start processes "
-        f"there. Use an SSH tunnel (on your computer: ssh -N -L 8501:127.0.0.1:{port} USER@MACHINE, then open "
+        f"This dashboard answers only to its own machine, {mismatch}, because anyone who can reach it can start "
+        "processes there. Use an SSH tunnel (on your computer: "
+        f"ssh -N -L 8501:127.0.0.1:{port} USER@MACHINE, then open "
         "http://127.0.0.1:8501), or require sign-in with --sign-in FILE.toml: see docs/threats.md."
     )

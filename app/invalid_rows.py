@@ -19,17 +19,17 @@ def explain(error: Exception) -> bool:
     if isinstance(error, FragmentHandledException):
         return False
     try:
-        words = str(error) if isinstance(error, StoreError) else _found()
+        message = str(error) if isinstance(error, StoreError) else _invalid_row_message()
     except StoreError as another:
-        words = str(another)
-    if words is None:
+        message = str(another)
+    if message is None:
         return False
-    log.warning("A page could not be shown: %s", words, exc_info=error)
-    st.error(format.literal(words), icon=":material/broken_image:")
+    log.warning("A page could not be shown: %s", message, exc_info=error)
+    st.error(format.literal(message), icon=":material/broken_image:")
     return True
 
 
-def _found() -> str | None:
+def _invalid_row_message() -> str | None:
     # Streamlit warns about cached queries made before its runtime starts, as at the server's start.
     from app.shared import data
 

@@ -33,23 +33,23 @@ def latest_group(run: RunDetail, traces_page: str) -> bool:
         best, worst = extremes(group.completions)
         with st.grid(3, min_column_width=230):
             with st.container():
-                question(group.example)
-            answer(f"Best · reward {format.number(best.reward)}", best)
-            answer(f"Worst · reward {format.number(worst.reward)}", worst)
+                show_question(group.example)
+            show_answer(f"Best · reward {format.number(best.reward)}", best)
+            show_answer(f"Worst · reward {format.number(worst.reward)}", worst)
     return True
 
 
 def latest_answer(run: RunDetail, traces_page: str) -> bool:
     """Show an answer to a held-out question from the newest evaluation; return whether there was one."""
     store = data.reader()
-    begun = [each for each in data.list_evaluations(run.id) if each.done]
-    if not begun:
+    started = [each for each in data.list_evaluations(run.id) if each.done]
+    if not started:
         return False
-    newest = begun[-1]
-    found = list_predictions(store, newest.id, limit=1, offset=newest.done - 1)
-    if not found:
+    newest = started[-1]
+    predictions = list_predictions(store, newest.id, limit=1, offset=newest.done - 1)
+    if not predictions:
         return False
-    prediction = found[0]
+    prediction = predictions[0]
     with st.container(border=True, key="latest_answer"):
         with st.container(horizontal=True, vertical_alignment="center"):
             kind = status.EVALUATED.get(newest.kind, newest.kind)
@@ -58,12 +58,12 @@ def latest_answer(run: RunDetail, traces_page: str) -> bool:
             st.page_link(traces_page, label="Open it", icon=":material/psychology:", query_params=query)
         with st.grid(2, min_column_width=230):
             with st.container():
-                question(get_examples(store, [prediction.example_id]).get(prediction.example_id))
-            answer("Greedy" if prediction.sample == 0 else "Sampled", prediction)
+                show_question(get_examples(store, [prediction.example_id]).get(prediction.example_id))
+            show_answer("Greedy" if prediction.sample == 0 else "Sampled", prediction)
     return True
 
 
-def question(example: StoredExample | None) -> None:
+def show_question(example: StoredExample | None) -> None:
     if example is None:
         st.caption("This example was not recorded.")
         return
@@ -81,8 +81,8 @@ def extremes(completions: Sequence[StoredCompletion]) -> tuple[StoredCompletion,
     return ranked[-1], ranked[0]
 
 
-def answer(title: str, said: StoredCompletion | StoredPrediction) -> None:
-    verdict = {True: "right", False: "wrong", None: "not judged"}[said.correct]
+def show_answer(title: str, trace: StoredCompletion | StoredPrediction) -> None:
+    verdict = {True: "right", False: "wrong", None: "not judged"}[trace.correct]
     with st.container():
         st.caption(f"{title} · {verdict}")
-        st.code(said.text or "(empty)", language=None, wrap_lines=True)
+        st.code(trace.text or "(empty)", language=None, wrap_lines=True)

@@ -80,10 +80,10 @@ def pages() -> dict[str, list[Page]]:
 
 def notes(page: Page) -> None:
     """Show, above a page, the tour's current stop and whether the current run is a recorded one."""
-    recorded_view.strip()
+    recorded_view.tour_strip()
     runs = run_picker.offered()
-    chosen = run_picker.choose(runs)
-    if page.url_path in RUN_PAGES and chosen is not None and recorded.is_recorded(chosen):
+    current = run_picker.choose(runs)
+    if page.url_path in RUN_PAGES and current is not None and recorded.is_recorded(current):
         recorded_view.banner()
 
 
@@ -104,4 +104,4 @@ def sidebar(groups: Mapping[str, Sequence[Page]], current: Page) -> None:
         now_box()
         with st.container(horizontal=True, key="menu_foot", gap="small"):
             theme.switch()
-            keys.sheet()
+            keys.shortcuts_button()

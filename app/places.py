@@ -21,11 +21,11 @@ LONGEST = 200
 
 def roots() -> tuple[Path, ...]:
     """Return the allowed folders: VR1Z_ROOTS, else the home, current and database folders."""
-    named = [Path(name).expanduser() for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
-    if not named:
+    folders = [Path(name).expanduser() for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
+    if not folders:
         database = sqlite_path(make_url(database_url()))
-        named = [Path.home(), Path.cwd(), *([database.parent] if database else [])]
-    return tuple(path.resolve() for path in named)
+        folders = [Path.home(), Path.cwd(), *([database.parent] if database else [])]
+    return tuple(path.resolve() for path in folders)
 
 
 def check(field: str, text: str) -> str:
@@ -48,18 +48,18 @@ def shortened(path: Path) -> str:
     return str(path) if len(str(path)) <= LONGEST else f"{str(path)[:LONGEST]}…"
 
 
-def outside(config: RunConfig) -> list[str]:
+def outside_roots(config: RunConfig) -> list[str]:
     """Return a sentence for each path of a configuration that lies outside the allowed folders."""
-    found = []
-    for field, text in _named(config):
+    sentences = []
+    for field, text in _path_fields(config):
         try:
             check(field, text)
         except ConfigError as error:
-            found.append(str(error))
-    return found
+            sentences.append(str(error))
+    return sentences
 
 
-def _named(config: RunConfig) -> Iterator[tuple[str, str]]:
+def _path_fields(config: RunConfig) -> Iterator[tuple[str, str]]:
     """Yield the fields that hold a path; a model's id may also be a hub id, and an adapter a run's uid.
 
     Instructions, names and server addresses are never paths, whatever they look like; code has its own rule.
@@ -67,8 +67,8 @@ def _named(config: RunConfig) -> Iterator[tuple[str, str]]:
     for field, text in (("data.path", config.data.path), ("data.traces", config.data.traces)):
         if text:
             yield field, text
-    either = {"model.id": config.model.id, "model.adapter": config.model.adapter}
-    for field, name in (either | {"evaluation.encoder": config.evaluation.encoder}).items():
+    path_or_id = {"model.id": config.model.id, "model.adapter": config.model.adapter}
+    for field, name in (path_or_id | {"evaluation.encoder": config.evaluation.encoder}).items():
         if name and is_path(name):
             yield field, name
 

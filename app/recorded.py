@@ -56,15 +56,15 @@ def is_recorded(run: RunRow | RunDetail) -> bool:
     return run.uid in manifest().runs
 
 
-def here(runs: Iterable[RunRow]) -> list[RunRow]:
+def recorded_runs(runs: Iterable[RunRow]) -> list[RunRow]:
     """Return the runs that are recorded ones."""
     return [run for run in runs if is_recorded(run)]
 
 
 def load(store: Store) -> int:
     """Import the recorded runs that the database does not have; return their number. Raises StoreError."""
-    there = {run.uid for run in list_run_heads(store, newest=0, uids=list(manifest().runs))}
-    missing = [file for uid, file in manifest().runs.items() if uid not in there]
+    present = {run.uid for run in list_run_heads(store, newest=0, uids=list(manifest().runs))}
+    missing = [file for uid, file in manifest().runs.items() if uid not in present]
     for file in missing:
         transfer.import_runs(store, FOLDER / file, sha256=manifest().hashes[file])
     return len(missing)
@@ -72,11 +72,11 @@ def load(store: Store) -> int:
 
 def remove(store: Store) -> int:
     """Delete the recorded runs and their experiment; return the number of runs. Raises StoreError."""
-    found = here(list_run_heads(store, newest=0, uids=list(manifest().runs)))
-    ids = {run.id for run in found}
+    runs = recorded_runs(list_run_heads(store, newest=0, uids=list(manifest().runs)))
+    ids = {run.id for run in runs}
     for experiment in list_experiments(store):
         if experiment.arms and set(experiment.arms) <= ids:
             delete_experiment(store, experiment.id)
-    for run in found:
+    for run in runs:
         delete_run(store, run.id)
-    return len(found)
+    return len(runs)

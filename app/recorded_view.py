@@ -22,16 +22,16 @@ LOOK_EVERY = 2.0
 
 def banner() -> None:
     """Show that the page's run was recorded, with the commands to reproduce it and a button to remove it."""
-    known = recorded.manifest()
+    manifest = recorded.manifest()
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="recorded", gap="small"):
         st.markdown(
-            f":material/inventory_2: **Recorded** on {known.recorded_on} by commit `{known.commit[:10]}` "
-            f"({known.machine}), not on this machine.",
+            f":material/inventory_2: **Recorded** on {manifest.recorded_on} by commit `{manifest.commit[:10]}` "
+            f"({manifest.machine}), not on this machine.",
             width="stretch",
         )
         with st.popover("Reproduce", icon=":material/terminal:"):
             st.caption("Run these commands in order. DB is a database file of your choice.")
-            st.code("\n".join(known.commands), language="bash")
+            st.code("\n".join(manifest.commands), language="bash")
         remove_button()
 
 
@@ -76,19 +76,19 @@ def no_runs(shows: str) -> NoReturn:
         show_button(type="primary")
         demo_button()
         st.page_link(LAUNCH_PAGE, label="Launch a run", icon=":material/rocket_launch:")
-    look_again()
+    rerun_on_first_run()
     st.stop()
 
 
 @st.fragment(run_every=LOOK_EVERY)
-def look_again(*, for_recorded: bool = False) -> None:
+def rerun_on_first_run(*, for_recorded: bool = False) -> None:
     """Rerun the page once another process has added a run or, with `for_recorded`, a recorded one."""
-    found = data.list_run_heads(newest=1, uids=tuple(recorded.manifest().runs))
-    if recorded.here(found) if for_recorded else found:
+    heads = data.list_run_heads(newest=1, uids=tuple(recorded.manifest().runs))
+    if recorded.recorded_runs(heads) if for_recorded else heads:
         st.rerun()
 
 
-def place(number: int) -> dict[str, str]:
+def stop_parameters(number: int) -> dict[str, str]:
     """Return the URL parameters of a stop, counted from 1."""
     return {**stops()[number - 1].query, PARAMETER: str(number)}
 
@@ -97,11 +97,11 @@ def stops() -> tuple[Stop, ...]:
     return recorded.manifest().stops
 
 
-def script(stop: Stop) -> str:
+def stop_page(stop: Stop) -> str:
     return f"../pages/{stop.page}.py"
 
 
-def strip() -> None:
+def tour_strip() -> None:
     """Show the sentence of the stop in the URL, and links to its neighbours; nothing without a stop."""
     number = links.number(PARAMETER)
     if number is None or not 1 <= number <= len(stops()):
@@ -111,11 +111,16 @@ def strip() -> None:
         st.markdown(f"**Stop {number} of {len(stops())} · {stop.title}.** {stop.sentence}", width="stretch")
         if number > 1:
             before = stops()[number - 2]
-            st.page_link(script(before), label="Back", icon=":material/arrow_back:", query_params=place(number - 1))
+            st.page_link(
+                stop_page(before), label="Back", icon=":material/arrow_back:", query_params=stop_parameters(number - 1)
+            )
         if number < len(stops()):
             after = stops()[number]
             st.page_link(
-                script(after), label="Next stop", icon=":material/arrow_forward:", query_params=place(number + 1)
+                stop_page(after),
+                label="Next stop",
+                icon=":material/arrow_forward:",
+                query_params=stop_parameters(number + 1),
             )
         else:
             st.page_link(LAUNCH_PAGE, label="Launch a run", icon=":material/rocket_launch:")

@@ -23,8 +23,8 @@ from trainer.launch import webhook
 
 RECORDER = Path(__file__).resolve().parents[1] / "trainer" / "record" / "vr1z.py"
 RECORDS, FILE = "/api/record/", "/api/vr1z.py"
-MOST_LINES = LONGEST_LINE
-MOST_AT_ONCE = 200
+MAX_JOURNAL_BYTES = LONGEST_LINE
+MAX_LOST_IMAGES = 200
 """Maximum number of lost images that one request may name."""
 _UID, _HASH = re.compile(r"[0-9A-Za-z_-]{1,16}"), re.compile(r"[0-9a-f]{64}")
 log = logging.getLogger(__name__)
@@ -32,9 +32,9 @@ log = logging.getLogger(__name__)
 
 def refusal(store: Store, request: HTTPConnection) -> Response | None:
     """Return the response to a recorder without the right token; None if the token is right."""
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    scheme, _, given_token = request.headers.get("authorization", "").partition(" ")
     try:
-        if scheme.lower() == "bearer" and token.is_right(store, given.strip()):
+        if scheme.lower() == "bearer" and token.is_right(store, given_token.strip()):
             return None
     except StoreError as error:
         log.error("The recorders' token is not usable, so recording is refused: %s", error)
@@ -46,17 +46,17 @@ def routes(store: Store, below: str, sign_in: SignIn | None = None) -> list[Rout
     async def lines(request: Request) -> Response:
         uid, query = request.path_params["uid"], request.query_params
         first, without = query.get("from", "0"), query.getlist("without")
-        if not _UID.fullmatch(uid) or not re.fullmatch(r"[0-9]{1,10}", first) or len(without) > MOST_AT_ONCE:
+        if not _UID.fullmatch(uid) or not re.fullmatch(r"[0-9]{1,10}", first) or len(without) > MAX_LOST_IMAGES:
             raise HTTPException(400, "This URL names no journal.")
-        body = await _body(request, MOST_LINES)
+        body = await _body(request, MAX_JOURNAL_BYTES)
         lines, lost, is_alive = body.splitlines(), frozenset(without), not query.get("left")
-        return await run_in_threadpool(_take, store, uid, int(first), lines, lost, is_alive)
+        return await run_in_threadpool(_take_lines, store, uid, int(first), lines, lost, is_alive)
 
     async def image(request: Request) -> Response:
         if not _HASH.fullmatch(name := request.path_params["sha256"]):
             raise HTTPException(400, "Name an image by the SHA-256 of its bytes.")
         body = await _body(request, media.MOST_BYTES)
-        return await run_in_threadpool(_keep, store, name, body)
+        return await run_in_threadpool(_save_image, store, name, body)
 
     def file(request: Request) -> Response:
         url = sign_in.origin if sign_in else f"{request.url.scheme}://{request.headers['host']}"
@@ -85,18 +85,20 @@ def recorder(url: str, token_file: str) -> str:
     return text
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """Return the body of a request. Raises HTTPException if it is larger than `most` bytes."""
+async def _body(request: Request, limit: int) -> bytes:
+    """Return the body of a request. Raises HTTPException if it is larger than `limit` bytes."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > most:
-            raise HTTPException(413, f"The request is larger than {most >> 20} MB: send less at once.")
+        if size > limit:
+            raise HTTPException(413, f"The request is larger than {limit >> 20} MB: send less at once.")
         parts.append(part)
     return b"".join(parts)
 
 
-def _take(store: Store, uid: str, first: int, lines: list[bytes], without: frozenset[str], is_alive: bool) -> Response:
+def _take_lines(
+    store: Store, uid: str, first: int, lines: list[bytes], without: frozenset[str], is_alive: bool
+) -> Response:
     try:
         answer = take(store, uid, first, lines, without, is_alive=is_alive)
     except Gone as error:
@@ -107,19 +109,19 @@ def _take(store: Store, uid: str, first: int, lines: list[bytes], without: froze
         return PlainTextResponse(str(error), 503)
     if answer.ended:
         webhook.tell_end(store, answer.ended)
-    return JSONResponse(told(answer))
+    return JSONResponse(answer_json(answer))
 
 
-def told(answer: Answer) -> dict[str, object]:
+def answer_json(answer: Answer) -> dict[str, object]:
     return {"next": answer.next, "stop": answer.stop, "run": answer.run, "missing": list(answer.missing)}
 
 
-def _keep(store: Store, name: str, data: bytes) -> Response:
+def _save_image(store: Store, name: str, data: bytes) -> Response:
     try:
-        found = media.inspect(data)
+        image = media.inspect(data)
     except StoreError as error:
         return PlainTextResponse(str(error), 422)
-    if found.sha256 != name:
+    if image.sha256 != name:
         return PlainTextResponse("The image does not match its SHA-256.", 422)
     try:
         media.save(store.media, data)

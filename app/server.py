@@ -26,15 +26,15 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 import app
-from app import access, invalid_rows, recording, sign_in_page, unseen
+from app import access, invalid_rows, pending_changes, recording, sign_in_page
 from app.access import LOOPBACK, SignIn
 from app.emergence import webhook
 from app.guard import Guard
+from app.heartbeats import HEARTBEATS
 from app.host_names import OwnNames
-from app.pulse import PULSE
-from app.shared import finding
-from app.shared.finding import Asked
+from app.shared import trace_search
 from app.shared.live_chart import LIBRARY_ROUTE
+from app.shared.trace_search import Search
 from store.completions.patterns import Matcher
 from store.db.engine import Store, StoreError
 from store.jobs import list_jobs
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 def build(store: Store, sign_in: SignIn | None = None, base: str = "") -> st.App:
     """Return the application below the path `base`; it answers to loopback names and the host of `sign_in`."""
-    unseen.install()
+    pending_changes.install()
     names = [f"[{name}]" if ":" in name else name for name in allowed_hosts(sign_in)]
     middleware = [
         Middleware(OwnNames, names=names, sign_in=sign_in),
@@ -123,9 +123,9 @@ def routes(store: Store, base: str = "", sign_in: SignIn | None = None) -> list[
 
     def completions(request: Request) -> Response:
         try:
-            query = _once_each(request)
+            query = _unique_parameters(request)
             uid = query.get("run")
-            search = finding.asked(query, resolve_run(store, uid) if uid else None)
+            search = trace_search.parse_search(query, resolve_run(store, uid) if uid else None)
             matches = search.matcher()
         except StoreError as error:
             raise HTTPException(400, str(error)) from None
@@ -154,18 +154,18 @@ def routes(store: Store, base: str = "", sign_in: SignIn | None = None) -> list[
     ]
 
 
-def _once_each(request: Request) -> dict[str, str]:
+def _unique_parameters(request: Request) -> dict[str, str]:
     """Return the query of a URL. Raises StoreError if a name occurs twice."""
-    given = request.query_params.multi_items()
-    if twice := next((name for name, count in Counter(name for name, _ in given).items() if count > 1), None):
-        raise StoreError(f"{twice!r} occurs more than once: give each filter once.")
-    return dict(given)
+    pairs = request.query_params.multi_items()
+    if repeated := next((name for name, count in Counter(name for name, _ in pairs).items() if count > 1), None):
+        raise StoreError(f"{repeated!r} occurs more than once: give each filter once.")
+    return dict(pairs)
 
 
-def _json_lines(store: Store, search: Asked, matches: Matcher | None) -> Iterator[str]:
+def _json_lines(store: Store, search: Search, matches: Matcher | None) -> Iterator[str]:
     """Yield the search results, one per line; if the search ends early, the last line says why."""
     try:
-        for line in finding.lines(store, search, matches):
+        for line in trace_search.export_lines(store, search, matches):
             yield json.dumps(line, ensure_ascii=False) + "\n"
     except StoreError as error:
         yield json.dumps({"error": str(error)}) + "\n"
@@ -220,12 +220,12 @@ def _reconcile(store: Store, stopped: threading.Event) -> None:
     supervisor, herald_at = Supervisor(store), 0.0
     while True:
         try:
-            PULSE.look(list_jobs(store, open_only=True))
+            HEARTBEATS.update(list_jobs(store, open_only=True))
             for message in (*supervisor.look(), *indexing.close_gone(store)):
                 log.warning(message)
             if time.monotonic() - herald_at > FINDINGS_EVERY:
                 herald_at = time.monotonic()
-                webhook.tell_findings(store)
+                webhook.send_findings(store)
         except Exception:
             log.exception("Could not check the jobs; trying again in %g seconds.", RECONCILE_EVERY)
         if stopped.wait(RECONCILE_EVERY):

@@ -46,6 +46,6 @@ def start(_request: Request) -> Response:
     return RedirectResponse(generate_login_redirect_url("default"), 302, headers={"Cache-Control": "no-store"})
 
 
-def _answer(words: str, path: str, label: str, status: int) -> Response:
+def _answer(message: str, path: str, label: str, status: int) -> Response:
     link = make_url_path(str(config.get_option("server.baseUrlPath") or ""), path)
-    return HTMLResponse(_PAGE.format(words=escape(words), link=escape(link), label=label), status, headers=_HEADERS)
+    return HTMLResponse(_PAGE.format(words=escape(message), link=escape(link), label=label), status, headers=_HEADERS)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from app.emergence import figures, findings, milestones
 from app.emergence import rows as emergence_rows
 from app.emergence.reasoning import SceneCompletion, read_step
-from app.emergence.story import MOST_READ, MOST_TEXTS, Story, Texts, chosen
+from app.emergence.story import MOST_READ, MOST_TEXTS, Story, Texts, spread_steps
 from store.completions import emergence
 from store.completions.rows import list_texts
 from store.contents import read_contents
@@ -109,7 +109,7 @@ def measure(store: Store) -> Iterator[Timing]:
         return milestones.milestones(found), findings.findings(found, reward, [])
 
     yield Timing("milestones and findings", _timed(judged), 0.1)
-    steps = chosen(found.step)
+    steps = spread_steps(found.step)
     yield Timing(f"texts of {len(steps)} steps read (at most {MOST_READ})", _timed(lambda: _texts(store, steps)), 0.2)
     story = Story(run, found, reward, [], *judged(), has=read_contents(store, run.id), is_sampled=True)
     texts = _texts(store, steps)

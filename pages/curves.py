@@ -54,13 +54,15 @@ def controls() -> tuple[axes.Kind, float, bool]:
     return kind, float(smoothing), bool(log)
 
 
-def grouped(chosen: ChosenRuns, details: dict[int, RunDetail]) -> tuple[list[Entry], Spread, bool]:
+def grouping_controls(chosen: ChosenRuns, details: dict[int, RunDetail]) -> tuple[list[Entry], Spread, bool]:
     """Show the grouping controls; return the legend's entries, the spread, and whether single runs are drawn too."""
     fields = grouping.differing(list(details.values()))
     offered = grouping.offered(chosen.runs, fields, chosen.arms)
-    asked = address.read("group")
+    requested = address.read("group")
     default = [grouping.ARM] if len(set(chosen.arms.values())) < len(chosen.runs) and chosen.arms else []
-    st.session_state["curves.group"] = [each for each in (default if asked is None else asked) if each in offered]
+    st.session_state["curves.group"] = [
+        each for each in (default if requested is None else requested) if each in offered
+    ]
     by = st.multiselect(
         "Group by",
         offered,
@@ -141,32 +143,32 @@ def add_charts(recorded: catalogue.Recorded, order: list[str]) -> None:
             return
         usual = [chart.key for chart in catalogue.FIRST if catalogue.metric(chart, recorded)]
         _pills("Default charts", usual, order, lambda key: catalogue.chart(key).title)
-        drawn = {catalogue.metric(catalogue.chart(key), recorded) for key in usual}
-        for prefix, found in catalogue.by_prefix([name for name in names if name not in drawn]).items():
-            _pills(f"{format.literal(prefix)}/" if prefix else "No prefix", found[:LISTED], order, str)
-            if len(found) > LISTED:
-                st.caption(f"{len(found) - LISTED} more: narrow the search to see them.")
+        default_metrics = {catalogue.metric(catalogue.chart(key), recorded) for key in usual}
+        for prefix, metrics in catalogue.by_prefix([name for name in names if name not in default_metrics]).items():
+            _pills(f"{format.literal(prefix)}/" if prefix else "No prefix", metrics[:LISTED], order, str)
+            if len(metrics) > LISTED:
+                st.caption(f"{len(metrics) - LISTED} more: narrow the search to see them.")
         if not names:
             st.caption("No metric matches the search.")
         if "charts" in st.query_params:
             st.button("Reset to the default charts", key="usual_charts", on_click=lambda: links.go("charts", "wide"))
 
 
-def _pills(label: str, keys: list[str], order: list[str], words: Callable[[str], str]) -> None:
+def _pills(label: str, keys: list[str], order: list[str], label_of: Callable[[str], str]) -> None:
     key = f"curves.pills.{label}"
     st.session_state[key] = [each for each in keys if each in order]
 
     def change() -> None:
         now = st.session_state[key]
-        kept = [each for each in order if each not in keys or each in now]
-        links.go(charts=address.join([*kept, *(each for each in now if each not in order)]))
+        selected = [each for each in order if each not in keys or each in now]
+        links.go(charts=address.join([*selected, *(each for each in now if each not in order)]))
 
     st.pills(
         label,
         keys,
         selection_mode="multi",
         key=key,
-        format_func=lambda each: format.literal(words(each)),
+        format_func=lambda each: format.literal(label_of(each)),
         on_change=change,
     )
 
@@ -179,7 +181,7 @@ def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
     chosen = chosen._replace(runs=runs)
     details = data.get_runs(chosen_ids)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        entries, spread, singles = grouped(chosen, details)
+        entries, spread, singles = grouping_controls(chosen, details)
         kind, smoothing, log = controls()
     recorded = data.list_recorded(chosen_ids)
     if not recorded:
@@ -187,12 +189,14 @@ def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
         return
     clocks = data.read_clocks(chosen_ids) if kind in ("time", "tokens") else {}
     axis = axes.axis(kind, clocks, list(details.values()))
-    asked = address.read("charts")
-    order = catalogue.first(recorded) if asked is None else list(dict.fromkeys(asked))
+    requested = address.read("charts")
+    order = catalogue.first(recorded) if requested is None else list(dict.fromkeys(requested))
     keys = [entry.key for entry in entries]
-    shown = address.legend(keys)
+    legend_state = address.legend(keys)
     with st.container(key="curves_legend_place"):
-        legend.show(entries, [note(entry) for entry in entries], shown, lambda new: address.keep_legend(new, keys))
+        legend.show(
+            entries, [note(entry) for entry in entries], legend_state, lambda new: address.keep_legend(new, keys)
+        )
     with st.container(horizontal=True, vertical_alignment="center"):
         zoom = links.zoom()
         add_charts(recorded, order)
@@ -203,7 +207,7 @@ def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
             st.button("Zoom out", key="zoom_out", icon=":material/zoom_out_map:", on_click=links.set_zoom, args=(None,))
     place_bar(entries, axis)
     view = charts.ChartsView(
-        axis, smoothing, log, spread, singles, zoom, shown, order, recorded, definition(list(details.values()))
+        axis, smoothing, log, spread, singles, zoom, legend_state, order, recorded, definition(list(details.values()))
     )
     if len(runs) == 2 and st.toggle("Show how the two runs differ", key="difference", bind="query-params"):
         difference.show(list(details.values()), recorded)
@@ -212,15 +216,15 @@ def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
 
 
 st.title("Curves")
-everything = data.list_sound_runs()
-if not everything:
+all_runs = data.list_sound_runs()
+if not all_runs:
     recorded_view.no_runs("the curves of many runs in one chart")
-if not any(run.step for run in everything):
+if not any(run.step for run in all_runs):
     st.caption("No run has completed a step yet: start the demo or launch a run.")
     st.page_link(RUNS_PAGE, label="Runs", icon=":material/list_alt:")
     st.stop()
 load_library()
-selected = selection.choose(everything, "curves")
+selected = selection.choose(all_runs, "curves")
 if selected.runs:
     is_live = any(run.status in status.OPEN for run in selected.runs)
     st.fragment(body, run_every=3.0 if is_live else None)(tuple(run.id for run in selected.runs), selected)

@@ -20,15 +20,15 @@ from store.examples import get_examples
 VIEWS = ("Examples", "Overlap", "Seen by base models")
 
 
-class Seen(NamedTuple):
+class ExposureBadge(NamedTuple):
     icon: str
     color: Literal["orange", "green", "gray"]
 
 
 SEEN = {
-    "yes": Seen(":material/visibility:", "orange"),
-    "no": Seen(":material/visibility_off:", "green"),
-    "unknown": Seen(":material/question_mark:", "gray"),
+    "yes": ExposureBadge(":material/visibility:", "orange"),
+    "no": ExposureBadge(":material/visibility_off:", "green"),
+    "unknown": ExposureBadge(":material/question_mark:", "gray"),
 }
 
 
@@ -42,21 +42,21 @@ def choose(splits: list[SplitRow]) -> SplitRow:
     for row in sorted(splits, key=lambda row: (row.dataset, *facts.split_order(row.split))):
         by_name.setdefault(row.dataset, {})[row.split] = row
     largest = max(splits, key=lambda row: row.examples)
-    wanted = st.query_params.get("dataset")
-    if wanted and wanted not in by_name:
-        st.warning(f"There is no dataset {format.literal(wanted)}; showing another one.", icon=":material/warning:")
-    st.session_state["datasets.dataset"] = dataset = wanted if wanted in by_name else largest.dataset
-    own = by_name[dataset]
-    fallback = max(own.values(), key=lambda row: row.examples).split
+    requested = st.query_params.get("dataset")
+    if requested and requested not in by_name:
+        st.warning(f"There is no dataset {format.literal(requested)}; showing another one.", icon=":material/warning:")
+    st.session_state["datasets.dataset"] = dataset = requested if requested in by_name else largest.dataset
+    dataset_splits = by_name[dataset]
+    fallback = max(dataset_splits.values(), key=lambda row: row.examples).split
     st.session_state["datasets.split"] = (
-        st.query_params.get("split") if st.query_params.get("split") in own else fallback
+        st.query_params.get("split") if st.query_params.get("split") in dataset_splits else fallback
     )
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.selectbox("Dataset", list(by_name), key="datasets.dataset", on_change=go_to_dataset, width=320)
         split = st.selectbox(
-            "Split", list(own), key="datasets.split", on_change=go_to_split, width=140, format_func=str
+            "Split", list(dataset_splits), key="datasets.split", on_change=go_to_split, width=140, format_func=str
         )
-    return own[split]
+    return dataset_splits[split]
 
 
 def go_to_dataset() -> None:
@@ -76,9 +76,9 @@ def go_to(place: dict[str, str]) -> None:
 
 def with_empty(splits: list[SplitRow], indexes: list[IndexRow]) -> list[SplitRow]:
     """Return all splits, including those without a usable row."""
-    known = {(row.dataset, row.split) for row in splits}
-    found = {(row.dataset or row.name, row.split) for row in indexes}
-    return [*splits, *(SplitRow(*each, 0) for each in sorted(found - known))]
+    stored = {(row.dataset, row.split) for row in splits}
+    indexed = {(row.dataset or row.name, row.split) for row in indexes}
+    return [*splits, *(SplitRow(*each, 0) for each in sorted(indexed - stored))]
 
 
 def index_of(indexes: list[IndexRow], row: SplitRow) -> IndexRow | None:
@@ -95,13 +95,13 @@ def examples(store: Store, splits: list[SplitRow], indexes: list[IndexRow]) -> N
         )
         return
     facts.histograms(bars, chosen.split)
-    wanted = grid.filters(bars, chosen.split)
-    grid.browser(store, chosen.dataset, chosen.split, wanted, address)
+    example_filter = grid.filters(bars, chosen.split)
+    grid.browser(store, chosen.dataset, chosen.split, example_filter, address)
 
 
 def one_example(store: Store, number: int | None) -> None:
-    found = {} if number is None else get_examples(store, [number])
-    example = next(iter(found.values()), None)
+    examples_by_id = {} if number is None else get_examples(store, [number])
+    example = next(iter(examples_by_id.values()), None)
     place = {"dataset": example.dataset, "split": example.split} if example else {}
     st.button("All examples", icon=":material/arrow_back:", key="all_examples", on_click=go_to, args=(place,))
     if example is None:
@@ -127,11 +127,13 @@ def known_exposure() -> None:
 
 
 def sources(addresses: tuple[str, ...]) -> str:
-    named = [f"[{a.removeprefix('https://')}]({a})" if a.startswith("https://") else f"`{a}`" for a in addresses]
-    return f":gray[Source: {' · '.join(named)}]"
+    links_markdown = [
+        f"[{a.removeprefix('https://')}]({a})" if a.startswith("https://") else f"`{a}`" for a in addresses
+    ]
+    return f":gray[Source: {' · '.join(links_markdown)}]"
 
 
-def nothing_yet() -> None:
+def no_examples() -> None:
     st.info(
         "No examples yet. Index a dataset here, or launch a run: the examples that it uses appear automatically. "
         "The drawn datasets (shapes, board) need no files.",
@@ -154,7 +156,7 @@ view = st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", require
 if view == VIEWS[2]:
     known_exposure()
 elif not splits:
-    nothing_yet()
+    no_examples()
 elif view == VIEWS[1]:
     overlap_view(store, indexes, address)
 else:

@@ -13,7 +13,7 @@ from app.drift import sides as drift
 from app.drift import verdict as drift_verdict
 from app.drift.reads import PairedAnswers
 from app.drift.sides import Side, Verdict
-from app.shared import data, lacking
+from app.shared import data, data_needs
 from app.shared.trace_view import show_style
 from store.db.engine import Store
 
@@ -21,12 +21,12 @@ VIEWS = ("Side by side", "Over training", "Map", "What changed")
 RUNS_PAGE = "../pages/runs.py"
 LAUNCH_PAGE = "../pages/launch.py"
 # Parts of the page that are shown only if every column has what they need.
-PARTS: lacking.Parts = {
-    "which is right more often": (lacking.JUDGED,),
-    "similarity to the reference": (lacking.REFERENCES,),
-    "well-formed": (lacking.FORM,),
-    "reasoning steps": (lacking.THINKING,),
-    "tokens": (lacking.LENGTHS,),
+PARTS: data_needs.Parts = {
+    "which is right more often": (data_needs.JUDGED,),
+    "similarity to the reference": (data_needs.REFERENCES,),
+    "well-formed": (data_needs.FORM,),
+    "reasoning steps": (data_needs.THINKING,),
+    "tokens": (data_needs.LENGTHS,),
 }
 
 
@@ -38,7 +38,7 @@ def verdict(
     return drift.verdict(_reading.shared)
 
 
-def nothing(text: str) -> None:
+def stop_with(text: str) -> None:
     st.info(text, icon=":material/info:")
     st.page_link(RUNS_PAGE, label="Runs", icon=":material/list_alt:")
     st.page_link(LAUNCH_PAGE, label="Launch a run", icon=":material/rocket_launch:")
@@ -57,13 +57,13 @@ def body(store: Store, sides: Sequence[Side]) -> None:
     encoder = embedding.show(store, runs)
     reading = reads.reading(store, sides, encoder)
     evaluations = tuple(side.evaluation.id for side in sides)
-    known = int((reading.shared.similarity == reading.shared.similarity).sum())
-    found = verdict(evaluations, reading.encoder, known, reading)
-    if found is None:
-        nothing("These checkpoints share no question: choose others, or evaluate them on the same questions.")
+    embedded = int((reading.shared.similarity == reading.shared.similarity).sum())
+    result = verdict(evaluations, reading.encoder, embedded, reading)
+    if result is None:
+        stop_with("These checkpoints share no question: choose others, or evaluate them on the same questions.")
         return
     with st.container(border=True, key="drift-verdict"):
-        drift_verdict.show(sides, names, found, reading)
+        drift_verdict.show(sides, names, result, reading)
         st.button(
             "Read the ten most different answers",
             icon=":material/menu_book:",
@@ -71,7 +71,7 @@ def body(store: Store, sides: Sequence[Side]) -> None:
             on_click=show_largest_differences,
         )
     has = [data.read_contents(run.id).at_evaluations for run in runs]
-    lacking.note(lacking.common(has), PARTS, "Not available for every column")
+    data_needs.show_missing(data_needs.common_contents(has), PARTS, "Not available for every column")
     view = st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
     if view == VIEWS[0]:
         drift_reading.show(sides, names, reading, encoder)
@@ -92,7 +92,7 @@ if not runs:
     recorded_view.no_runs("the answers of several runs side by side")
 sides = side_picker.choose(store, runs)
 if len(sides) < 2:
-    nothing(
+    stop_with(
         "Drift needs two finished evaluations on the same questions: choose two columns, evaluate a run, or record the "
         "evaluations of a script."
     )

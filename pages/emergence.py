@@ -12,7 +12,7 @@ from app.emergence import rows as emergence_rows
 from app.emergence.story import Story, Texts
 from app.emergence.time_machine import time_machine
 from app.emergence.vocabulary import vocabulary_table
-from app.shared import data, lacking, links, run_picker, status
+from app.shared import data, data_needs, links, run_picker, status
 from app.shared.figures import Mark
 from app.shared.live_chart import live_chart, load_library
 from app.shared.trace_view import show_style
@@ -42,14 +42,14 @@ def choose(runs: Sequence[RunRow]) -> tuple[RunRow, RunRow | None]:
     """Return the run to show, and the run to overlay, if any."""
     shown = run_picker.current_run(runs)
     by_uid = {run.uid: run for run in runs if run.uid != shown.uid}
-    named = run_picker.labels(list(by_uid.values()))
+    labels = run_picker.labels(list(by_uid.values()))
     beside = st.query_params.get("with")
     st.session_state["emergence.with"] = beside if beside in by_uid else NONE
     other = st.selectbox(
         "Overlay another run (dotted)",
         [NONE, *by_uid],
         key="emergence.with",
-        format_func=lambda uid: named.get(uid, "no other run"),
+        format_func=lambda uid: labels.get(uid, "no other run"),
         on_change=go_to_overlay,
         width=420,
     )
@@ -78,59 +78,63 @@ def emergence(row: RunRow, beside: RunRow | None) -> None:
     if data.get_row(row.id) is None:
         st.info("This run has been deleted.", icon=":material/delete:")
         return
-    found, other = load_story(row), None if beside is None else load_story(beside)
-    if found is None:
+    current, other = load_story(row), None if beside is None else load_story(beside)
+    if current is None:
         nothing_sampled(row)
         return
-    if not found.is_sampled:
+    if not current.is_sampled:
         st.info("This run samples no completions in training: the charts show its probes.", icon=":material/info:")
-        draw(found, story.texts(found), other)
-        lacking.note(found.has, emergence_rows.PARTS)
+        draw(current, story.read_texts(current), other)
+        data_needs.show_missing(current.has, emergence_rows.PARTS)
         return
-    notes.findings_box(found)
+    notes.findings_box(current)
     st.subheader("Milestones", anchor=False)
-    notes.milestone_cards(found)
+    notes.milestone_cards(current)
     st.subheader("Step by step", anchor=False, help=HELP)
-    step_bar(found)
-    read = story.texts(found)
-    draw(found, read, other)
-    lacking.note(found.has, emergence_rows.PARTS)
+    step_bar(current)
+    read = story.read_texts(current)
+    draw(current, read, other)
+    data_needs.show_missing(current.has, emergence_rows.PARTS)
     st.subheader("Words that appeared and faded", anchor=False)
     vocabulary_table(read)
 
 
-def draw(found: Story, read: Texts, other: Story | None) -> None:
-    rows = emergence_rows.rows(found, read, other)
-    flags = emergence_rows.flags(found)
-    marks = [*flags, *(Mark(one.since, f"{one.title} · {one.since}", one.sentence) for one in found.findings)]
+def draw(current: Story, read: Texts, other: Story | None) -> None:
+    rows = emergence_rows.rows(current, read, other)
+    flags = emergence_rows.flags(current)
+    marks = [*flags, *(Mark(one.since, f"{one.title} · {one.since}", one.sentence) for one in current.findings)]
     at = links.step()
-    figure = figures.emergence_chart(rows, marks, cursor=None if at is None else float(at), revision=found.run.uid)
+    figure = figures.emergence_chart(rows, marks, cursor=None if at is None else float(at), revision=current.run.uid)
     live_chart(
         figure,
-        key=f"emergence_{found.run.uid}",
-        alt=takeaway(found),
+        key=f"emergence_{current.run.uid}",
+        alt=takeaway(current),
         on_click=lambda point: links.set_step(point.x),
     )
 
 
-def takeaway(found: Story) -> str:
+def takeaway(current: Story) -> str:
     """Return `demo-grpo over 170 steps: Format locked in at step 45; …`."""
-    came = "; ".join(f"{one.title.lower()} at step {one.step}" for one in found.milestones)
-    return f"{found.run.name} over {found.found.step[-1]} steps: {came or 'no milestone yet'}."
+    reached = "; ".join(f"{one.title.lower()} at step {one.step}" for one in current.milestones)
+    return f"{current.run.name} over {current.samples.step[-1]} steps: {reached or 'no milestone yet'}."
 
 
-def step_bar(found: Story) -> None:
+def step_bar(current: Story) -> None:
     """Show the step of the cursor with a link to its traces."""
     at = links.step()
     with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
         if at is None:
-            read = "" if found.found.every == 1 else f"This run is long: the chart shows {notes.looked_at(found)}. "
+            read = (
+                ""
+                if current.samples.every == 1
+                else f"This run is long: the chart shows {notes.steps_summary(current)}. "
+            )
             st.caption(
                 f"{read}All rows share one axis: click to set the cursor, drag to zoom, double-click to zoom out."
             )
             return
         st.markdown(f"Cursor at **step {at}**", width="content")
-        query = {"run": found.run.uid, "step": str(at)}
+        query = {"run": current.run.uid, "step": str(at)}
         st.page_link("../pages/traces.py", label="Open its traces", icon=":material/psychology:", query_params=query)
         st.button("Clear", icon=":material/close:", type="tertiary", on_click=links.clear_step)
 
@@ -138,7 +142,7 @@ def step_bar(found: Story) -> None:
 def nothing_sampled(row: RunRow) -> None:
     if row.status is None:
         st.info("This run was imported without completions: there is nothing to analyze.", icon=":material/download:")
-    elif lacking.is_script(row):
+    elif data_needs.is_script(row):
         st.info(
             "No training completions were recorded for this script. "
             "Its recorded evaluation answers, if any, are below.",
@@ -164,8 +168,8 @@ runs = run_picker.offered()
 if not runs:
     recorded_view.no_runs("the milestones of a run, each with a trace from before and after")
 load_library()
-chosen, laid_over = choose(runs)
+chosen, overlay = choose(runs)
 every = 5.0 if chosen.status in status.OPEN else None
-st.fragment(emergence, run_every=every)(chosen, laid_over)
+st.fragment(emergence, run_every=every)(chosen, overlay)
 st.subheader("Time machine", anchor=False, help="The same held-out example, answered greedily at every evaluation.")
 time_machine(data.get_run(chosen.id))

@@ -10,8 +10,8 @@ import streamlit as st
 
 from app import recorded_view
 from app.find import found_list, selection
-from app.shared import data, finding, format, lacking, links, run_picker, trace_view
-from app.shared.finding import CUT, FORMS, JUDGED, ORDERS, RANGES, Asked
+from app.shared import data, data_needs, format, links, run_picker, trace_search, trace_view
+from app.shared.trace_search import CUT, FORMS, JUDGED, ORDERS, RANGES, Search
 from store.completions.find import Place, find_completions, scan_completions
 from store.completions.patterns import Matcher
 from store.completions.rows import get_completions
@@ -26,13 +26,13 @@ SCOPES = ("Current run", "All runs")
 STATE, PLACES = "find.search", "find.places"
 WHOLE = ("step", "tokens", "steps")
 # What each filter and sort order needs.
-FILTERS: lacking.Parts = {
-    "answer is": (lacking.COMPLETIONS, lacking.JUDGED),
-    "form": (lacking.COMPLETIONS, lacking.FORM),
-    "reasoning steps": (lacking.COMPLETIONS, lacking.THINKING),
-    "answer": (lacking.COMPLETIONS, lacking.COUNTED),
-    "reward": (lacking.COMPLETIONS, lacking.REWARDS),
-    "tokens": (lacking.COMPLETIONS, lacking.LENGTHS),
+FILTERS: data_needs.Parts = {
+    "answer is": (data_needs.COMPLETIONS, data_needs.JUDGED),
+    "form": (data_needs.COMPLETIONS, data_needs.FORM),
+    "reasoning steps": (data_needs.COMPLETIONS, data_needs.THINKING),
+    "answer": (data_needs.COMPLETIONS, data_needs.COUNTED),
+    "reward": (data_needs.COMPLETIONS, data_needs.REWARDS),
+    "tokens": (data_needs.COMPLETIONS, data_needs.LENGTHS),
 }
 EXPRESSION_HELP = (
     "Search by a case-insensitive regular expression in RE2 syntax: no look-around, no back-references. "
@@ -43,7 +43,7 @@ EXPRESSION_HELP = (
 class Progress(NamedTuple):
     """State of a text search; `wanted` is the number of matches asked for."""
 
-    asked: Asked
+    search: Search
     scan: Iterator[int | None]
     rows: list[StoredCompletion]
     looked_at: int
@@ -58,7 +58,7 @@ class Progress(NamedTuple):
         return not self.is_over and len(self.rows) < self.wanted
 
 
-def filters(runs: list[RunRow]) -> Asked:
+def filters(runs: list[RunRow]) -> Search:
     """Show the filter widgets, whose values are in the URL, and return the search."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         run = scope()
@@ -72,10 +72,10 @@ def filters(runs: list[RunRow]) -> Asked:
         tags = list_trace_tags(data.reader())
         tagged = st.selectbox("Tag", tags, index=None, key="tag", bind="query-params", placeholder="Any", width=150)
     if run is not None:
-        lacking.note(data.read_contents(run.id), FILTERS, "Filters without effect on this run")
+        data_needs.show_missing(data.read_contents(run.id), FILTERS, "Filters without effect on this run")
     names = ("answer", "example", *(f"{name}_{end}" for name in RANGES for end in ("from", "to")))
     with st.expander("More filters", expanded=any(st.query_params.get(name) for name in names)):
-        ranges = numbers()
+        ranges = range_inputs()
     query = {
         **{name: "" if value is None else str(value) for name, value in ranges.items()},
         "q": text,
@@ -91,17 +91,17 @@ def filters(runs: list[RunRow]) -> Asked:
         for name, value in query.items()
         if value and value != "Any" and (name, value) != ("sort", next(iter(ORDERS)))
     }
-    return finding.asked(query, run.id if run else None)
+    return trace_search.parse_search(query, run.id if run else None)
 
 
 def scope() -> RunRow | None:
     """Return the run to search, None for all; a URL without a run, or with `all=true`, means all."""
     offered = run_picker.offered()
-    wanted = st.query_params.get("run")
-    if wanted and all(run.uid != wanted for run in offered):
-        st.warning(f"There is no run {format.literal(wanted)}; showing all runs.", icon=":material/warning:")
+    requested = st.query_params.get("run")
+    if requested and all(run.uid != requested for run in offered):
+        st.warning(f"There is no run {format.literal(requested)}; showing all runs.", icon=":material/warning:")
     run = run_picker.choose(offered)
-    is_one = run is not None and run.uid == wanted and st.query_params.get("all") != "true"
+    is_one = run is not None and run.uid == requested and st.query_params.get("all") != "true"
     st.session_state["find.scope"] = SCOPES[0] if is_one else SCOPES[1]
     st.segmented_control("Search in", SCOPES, key="find.scope", required=True, on_change=go_to_scope)
     return run if is_one else None
@@ -114,21 +114,23 @@ def go_to_scope() -> None:
         links.go("all", run=st.session_state[run_picker.KEY])
 
 
-def numbers() -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
+def range_inputs() -> dict[str, float | None]:
+    values: dict[str, float | None] = {}
     with st.grid("auto", min_column_width=210):
         for name, label in RANGES.items():
             with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
                 for end in ("from", "to"):
                     key = f"{name}_{end}"
-                    found[key] = number(f"{label} {end}", key, whole=name in WHOLE)
+                    values[key] = number_input(f"{label} {end}", key, whole=name in WHOLE)
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-            found["answer"] = number("Answer", "answer", whole=True)
-            found["example"] = number("Example", "example", whole=True, help="Number of the example, as in its URL.")
-    return found
+            values["answer"] = number_input("Answer", "answer", whole=True)
+            values["example"] = number_input(
+                "Example", "example", whole=True, help="Number of the example, as in its URL."
+            )
+    return values
 
 
-def number(label: str, key: str, *, whole: bool, help: str | None = None) -> float | None:
+def number_input(label: str, key: str, *, whole: bool, help: str | None = None) -> float | None:
     step: float = 1 if whole else 0.1
     format = None if whole else "%g"
     value: float | None = st.number_input(
@@ -137,11 +139,11 @@ def number(label: str, key: str, *, whole: bool, help: str | None = None) -> flo
     return value
 
 
-def by_columns(asked: Asked) -> list[StoredCompletion]:
+def by_columns(search: Search) -> list[StoredCompletion]:
     """Return one page; the starts of earlier pages are kept so that the user can go back."""
-    total = data.count_found(asked.wanted)
-    places = places_of(asked)
-    page = find_completions(data.reader(), asked.wanted, asked.order, after=places[-1], limit=A_PAGE)
+    total = data.count_found(search.filter)
+    places = places_of(search)
+    page = find_completions(data.reader(), search.filter, search.order, after=places[-1], limit=A_PAGE)
     first = (len(places) - 1) * A_PAGE
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         shown = f"{first + 1:,} to {first + len(page.rows):,} of {total:,}" if page.rows else f"{total:,}"
@@ -163,7 +165,7 @@ def by_columns(asked: Asked) -> list[StoredCompletion]:
                 args=(page.after,),
             )
     if not page.rows:
-        run_id = asked.wanted.run_id
+        run_id = search.filter.run_id
         if run_id is not None and not data.read_contents(run_id).sampled.any:
             text = "This run has no training completions: search all runs instead."
         else:
@@ -180,21 +182,21 @@ def go_to_place(place: Place) -> None:
     st.session_state[PLACES][1].append(place)
 
 
-def places_of(asked: Asked) -> list[Place | None]:
+def places_of(search: Search) -> list[Place | None]:
     places: list[Place | None]
-    known, places = st.session_state.get(PLACES, (None, []))
-    if known != asked:
+    searched, places = st.session_state.get(PLACES, (None, []))
+    if searched != search:
         places = [None]
-        st.session_state[PLACES] = (asked, places)
+        st.session_state[PLACES] = (search, places)
     return places
 
 
-def by_text(asked: Asked, matches: Matcher, runs: list[RunRow]) -> None:
+def by_text(search: Search, matches: Matcher, runs: list[RunRow]) -> None:
     """Search in rounds until there are enough matches; show them after each round."""
     progress: Progress | None = st.session_state.get(STATE)
-    if progress is None or progress.asked != asked:
-        scan = scan_completions(data.reader(), asked.wanted, matches, asked.order)
-        progress = st.session_state[STATE] = Progress(asked, scan, [], 0, A_PAGE, 0.0)
+    if progress is None or progress.search != search:
+        scan = scan_completions(data.reader(), search.filter, matches, search.order)
+        progress = st.session_state[STATE] = Progress(search, scan, [], 0, A_PAGE, 0.0)
     st.fragment(run_every=0.1 if progress.is_working else None)(one_round)(runs)
 
 
@@ -214,39 +216,39 @@ def go_on(progress: Progress) -> Progress:
     start = time.monotonic()
     deadline = start + (SECONDS_A_ROUND if progress.looked_at else SECONDS_OF_THE_FIRST)
     missing, looked_at, is_over = progress.wanted - len(progress.rows), progress.looked_at, True
-    found: list[int] = []
+    ids: list[int] = []
     problem = ""
     try:
         for id in progress.scan:
             looked_at += 1
             if id is not None:
-                found.append(id)
-            if len(found) == missing or time.monotonic() > deadline:
+                ids.append(id)
+            if len(ids) == missing or time.monotonic() > deadline:
                 is_over = False
                 break
     except StoreError as error:
         problem = str(error)
-    rows = progress.rows + get_completions(data.reader(), found)
+    rows = progress.rows + get_completions(data.reader(), ids)
     seconds = progress.seconds + time.monotonic() - start
     return progress._replace(rows=rows, looked_at=looked_at, seconds=seconds, is_over=is_over, problem=problem)
 
 
 def show_progress(progress: Progress) -> None:
-    total = max(data.count_found(progress.asked.wanted), progress.looked_at)
-    words = f"{len(progress.rows):,} matches in {progress.looked_at:,} of {total:,} texts, {progress.seconds:.1f} s"
+    total = max(data.count_found(progress.search.filter), progress.looked_at)
+    summary = f"{len(progress.rows):,} matches in {progress.looked_at:,} of {total:,} texts, {progress.seconds:.1f} s"
     if progress.is_over:
-        st.caption(words)
+        st.caption(summary)
         if progress.problem:
             st.error(format.literal(progress.problem), icon=":material/error:")
         elif not progress.rows:
             st.info("No text matches: try other words, or relax a filter.", icon=":material/search_off:")
         return
-    st.progress(progress.looked_at / max(1, total), text=words)
+    st.progress(progress.looked_at / max(1, total), text=summary)
     if len(progress.rows) >= progress.wanted:
-        st.button("Search further", icon=":material/search:", on_click=more)
+        st.button("Search further", icon=":material/search:", on_click=search_further)
 
 
-def more() -> None:
+def search_further() -> None:
     progress: Progress = st.session_state[STATE]
     st.session_state[STATE] = progress._replace(wanted=progress.wanted + A_PAGE)
 
@@ -258,13 +260,13 @@ runs = data.list_sound_runs()
 if not runs:
     recorded_view.no_runs("a search over all completions")
 try:
-    asked = filters(runs)
-    matches = asked.matcher()
-    run = {"run": st.query_params["run"]} if asked.wanted.run_id is not None else {}
-    selection.show(asked, st.session_state["find.query"] | run, runs)
+    search = filters(runs)
+    matches = search.matcher()
+    run = {"run": st.query_params["run"]} if search.filter.run_id is not None else {}
+    selection.show(search, st.session_state["find.query"] | run, runs)
     if matches is None:
-        found_list.show(store, by_columns(asked), runs)
+        found_list.show(store, by_columns(search), runs)
     else:
-        by_text(asked, matches, runs)
+        by_text(search, matches, runs)
 except StoreError as error:
     st.error(format.literal(str(error)), icon=":material/error:")

@@ -55,9 +55,9 @@ def prefill() -> None:
     st.session_state["launch.source"] = source
     st.session_state["launch.parent"] = None
     try:
-        config = cloned(clone, step) if clone else preset(name or FIRST)
+        config = cloned_config(clone, step) if clone else preset(name or FIRST)
         if folder:
-            config = imitating(folder, config if clone else preset("demo-sft"))
+            config = imitation_config(folder, config if clone else preset("demo-sft"))
         st.session_state["launch.problem"] = None
     except (ConfigError, StoreError) as error:
         st.session_state["launch.problem"] = str(error)
@@ -65,7 +65,7 @@ def prefill() -> None:
     form.fill(config)
 
 
-def cloned(uid: str, step: str | None) -> RunConfig:
+def cloned_config(uid: str, step: str | None) -> RunConfig:
     """Return a run's config under a new name, optionally starting from its checkpoint at a step.
 
     Raises StoreError, or ConfigError if the current trainer cannot run it.
@@ -80,14 +80,14 @@ def cloned(uid: str, step: str | None) -> RunConfig:
     return config.model_copy(update={"name": f"{config.title}-from-{step}"[:200], "model": model})
 
 
-def imitating(folder: str, like: RunConfig) -> RunConfig:
+def imitation_config(folder: str, template: RunConfig) -> RunConfig:
     """Return a config for SFT on a dataset folder, with the model and prompt of another run. Raises ConfigError."""
     values = preset("demo-sft").model_dump(mode="json") | {
         "name": f"sft-{Path(folder).name}"[:100],
         "data": {"dataset": "folder", "path": folder},
     }
-    alike = like.model_dump(mode="json")
-    return from_dict(values | {name: alike[name] for name in ("model", "lora", "instruction", "max_tokens")})
+    template_values = template.model_dump(mode="json")
+    return from_dict(values | {name: template_values[name] for name in ("model", "lora", "instruction", "max_tokens")})
 
 
 def choose(name: str) -> None:
@@ -160,7 +160,7 @@ def side(checked: Checked, example: Example | None) -> None:
         st.caption("Fix the errors in the form to see what this run will do.")
         return
     launcher = launcher_choice("launch.launcher")
-    st.caption(turn(launcher, config))
+    st.caption(queue_sentence(launcher, config))
     if go:
         start(config, launcher)
     else:
@@ -169,17 +169,17 @@ def side(checked: Checked, example: Example | None) -> None:
     what_will_happen(config, example, launcher)
 
 
-def turn(launcher: str, config: RunConfig) -> str:
+def queue_sentence(launcher: str, config: RunConfig) -> str:
     """Return a sentence on when a launched run will start."""
     if launcher != "local":
         return "Starts when a cluster node has free capacity."
     here = identity.host()
     jobs = [job for job in data.list_jobs(open_only=True) if job.launcher == "local"]
-    before = sum(job.host in (None, here) for job in jobs)
+    ahead = sum(job.host in (None, here) for job in jobs)
     widths = [threads.count(config.model_dump(mode="json"))]
-    if before < len(devices.places(widths)):
+    if ahead < len(devices.places(widths)):
         return "Starts immediately."
-    return f"Starts after {before} other {'job' if before == 1 else 'jobs'}."
+    return f"Starts after {ahead} other {'job' if ahead == 1 else 'jobs'}."
 
 
 def start(config: RunConfig, launcher: str) -> None:
@@ -207,12 +207,12 @@ def preflight_report(config: RunConfig, look: bool) -> None:
     elif st.session_state.pop("launch.measure", False) and may:
         with st.spinner(f"Running one real update (up to {preflight.MEASURING_LIMIT // 60} min)"):
             st.session_state["launch.preflight"] = (resolved, preflight.run_preflight(config, measure=True))
-    asked, report = st.session_state.get("launch.preflight", ("", None))
+    checked_config, report = st.session_state.get("launch.preflight", ("", None))
     if report is None:
         if look:
             st.caption("Preflight needs permission to launch runs.")
         return
-    if asked != resolved:
+    if checked_config != resolved:
         st.caption("The form has changed since the last preflight: run it again.")
         return
     with st.container(border=True):

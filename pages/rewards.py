@@ -11,7 +11,7 @@ import streamlit as st
 
 from app import recorded_view
 from app.rewards import result
-from app.shared import data, format, lacking, run_picker, trace_view
+from app.shared import data, data_needs, format, run_picker, trace_view
 from app.shared.rescoring import COMPUTABLE, Scheme, StepScores, rescore, total
 from app.shared.trace_text import body
 from app.traces.inspector import reward_table
@@ -28,10 +28,10 @@ SECONDS_A_ROUND = 0.5
 STATE = "rewards.again"
 FIRST = "<think>1. red circle top left 2. red circle bottom right</think><answer>2</answer>"
 # What each part of a rescored run needs.
-PARTS: lacking.Parts = {
-    "groups with a signal": (lacking.GROUPS,),
-    "accuracy by our rules": (lacking.TAGS,),
-    "format and steps by our rules": (lacking.TAGS,),
+PARTS: data_needs.Parts = {
+    "groups with a signal": (data_needs.GROUPS,),
+    "accuracy by our rules": (data_needs.TAGS,),
+    "format and steps by our rules": (data_needs.TAGS,),
 }
 
 
@@ -58,20 +58,24 @@ def config_of(store: Store, run: RunRow | None) -> RunConfig:
 def weights_of(config: RunConfig, run: RunRow | None) -> dict[str, float]:
     """Return a run's reward weights; those of a script are known only from its recording."""
     recorded = {} if run is None else data.get_run(run.id).reward_weights
-    paid = {reward.label: reward.weight for reward in config.paid}
-    return paid if not recorded or paid.keys() == recorded.keys() else dict(recorded)
+    configured = {reward.label: reward.weight for reward in config.paid}
+    return configured if not recorded or configured.keys() == recorded.keys() else dict(recorded)
 
 
 def scheme_of(config: RunConfig, run: RunRow | None) -> Scheme:
     """Return the rules and the weights of every component that is recorded or can be computed."""
-    own = weights_of(config, run)
-    labels = [*own, *(label for label in COMPUTABLE if label not in own)]
+    run_weights = weights_of(config, run)
+    labels = [*run_weights, *(label for label in COMPUTABLE if label not in run_weights)]
     key = f"rewards.{run.uid if run else ''}"
     with st.container(border=True, key="scheme"):
         with st.grid("auto", min_column_width=150):
             weights = {
                 label: st.number_input(
-                    format.literal(label), value=own.get(label, 0.0), step=0.25, format="%g", key=f"{key}.{label}"
+                    format.literal(label),
+                    value=run_weights.get(label, 0.0),
+                    step=0.25,
+                    format="%g",
+                    key=f"{key}.{label}",
                 )
                 for label in labels
             }
@@ -91,20 +95,20 @@ def one_answer(store: Store, config: RunConfig, scheme: Scheme) -> None:
             "True count", value=truth, min_value=0, step=1, key=f"rewards.truth.{hash(first)}", width=140
         )
     recorded = picked.rewards if picked is not None and text == first else {}
-    found = scored(text, None if count is None else int(count), config, scheme, recorded)
-    values = {each.name: np.array([np.nan if each.value is None else each.value]) for each in found}
+    components = score_components(text, None if count is None else int(count), config, scheme, recorded)
+    values = {each.name: np.array([np.nan if each.value is None else each.value]) for each in components}
     trace = parse(text, form_of_picked(picked, config))
-    paid = float(total(values, scheme, np.array([trace.wellformed]))[0])
-    st.html(reward_table(found, recorded, paid))
+    total_reward = float(total(values, scheme, np.array([trace.wellformed]))[0])
+    st.html(reward_table(components, recorded, total_reward))
     if trace.style not in ("cot", "direct"):
-        own = ", ".join(COMPUTABLE)
-        st.caption(f"If not recorded, {own} are computed by this project's rules for think and answer tags.")
+        computable = ", ".join(COMPUTABLE)
+        st.caption(f"If not recorded, {computable} are computed by this project's rules for think and answer tags.")
     if scheme.answer_needs_form or scheme.steps_need_answer:
         st.caption("Only the total applies the two rules above; the rows do not.")
     st.html(body(trace).html)
 
 
-def scored(
+def score_components(
     text: str, count: int | None, config: RunConfig, scheme: Scheme, recorded: Mapping[str, float | None]
 ) -> list[Explained]:
     """Return each component of the scheme: computed by our rules if possible, otherwise as recorded."""
@@ -122,8 +126,8 @@ def scored(
 def form_of_picked(picked: StoredCompletion | None, config: RunConfig) -> Form:
     if picked is None:
         return config.style
-    own = data.get_run(picked.run_id)
-    return form_of(own.style, own.grammar)
+    run = data.get_run(picked.run_id)
+    return form_of(run.style, run.grammar)
 
 
 def picked_completion(store: Store) -> StoredCompletion | None:
@@ -141,35 +145,35 @@ def picked_completion(store: Store) -> StoredCompletion | None:
 
 
 def whole_run(store: Store, run: RunRow, config: RunConfig, scheme: Scheme) -> None:
-    again: Rescoring | None = st.session_state.get(STATE)
-    if again is not None and (again.run_id, again.scheme) != (run.id, scheme):
-        again = None
+    rescoring: Rescoring | None = st.session_state.get(STATE)
+    if rescoring is not None and (rescoring.run_id, rescoring.scheme) != (run.id, scheme):
+        rescoring = None
     if st.button("Rescore", type="primary", icon=":material/replay:"):
-        again = Rescoring(run.id, scheme, rescore(iter_completions(store, run.id), config, scheme), [], False)
-    st.session_state[STATE] = again
-    if again is None:
+        rescoring = Rescoring(run.id, scheme, rescore(iter_completions(store, run.id), config, scheme), [], False)
+    st.session_state[STATE] = rescoring
+    if rescoring is None:
         st.caption("Rescores this run's samples under the weights above and compares its groups. Nothing is trained.")
         return
-    st.fragment(run_every=None if again.is_over else 0.1)(one_round)(run)
+    st.fragment(run_every=None if rescoring.is_over else 0.1)(one_round)(run)
 
 
 def one_round(run: RunRow) -> None:
     """Score more steps until the time of one round is over, and show the result so far."""
-    again: Rescoring = st.session_state[STATE]
-    if again.is_over:
-        result.show(again.scores)
+    rescoring: Rescoring = st.session_state[STATE]
+    if rescoring.is_over:
+        result.show(rescoring.scores)
         return
     deadline = time.monotonic() + SECONDS_A_ROUND
-    for scores in again.steps:
-        again.scores.append(scores)
+    for scores in rescoring.steps:
+        rescoring.scores.append(scores)
         if time.monotonic() > deadline:
             break
     else:
-        st.session_state[STATE] = again._replace(is_over=True)
+        st.session_state[STATE] = rescoring._replace(is_over=True)
         st.rerun()
-    last = again.scores[-1].step
+    last = rescoring.scores[-1].step
     st.progress(min(1.0, last / max(1, run.step)), text=f"step {last:,} of {run.step:,}")
-    result.show(again.scores)
+    result.show(rescoring.scores)
 
 
 def nothing_to_score(run: RunRow | None, has: Contents | None, runs: Sequence[RunRow]) -> None:
@@ -206,8 +210,8 @@ if view == VIEWS[0]:
     one_answer(store, config, scheme)
 else:
     has = data.read_contents(run.id) if run is not None else None
-    if run is None or has is None or not lacking.allows(has, lacking.COMPLETIONS, lacking.REWARDS):
+    if run is None or has is None or not data_needs.allows(has, data_needs.COMPLETIONS, data_needs.REWARDS):
         nothing_to_score(run, has, runs)
     else:
         whole_run(store, run, config, scheme)
-        lacking.note(has, PARTS, "Not available for this run")
+        data_needs.show_missing(has, PARTS, "Not available for this run")

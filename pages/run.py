@@ -19,7 +19,7 @@ from app.run.evaluations import evaluate_form, evaluations_tab
 from app.run.header import run_header
 from app.run.headlines import headlines
 from app.run.machine import machine_tab
-from app.shared import data, lacking, links, run_actions, run_picker, status
+from app.shared import data, data_needs, links, run_actions, run_picker, status
 from app.shared.live_chart import load_library
 from store.db.rows import RunDetail, RunRow
 
@@ -29,40 +29,40 @@ EMERGENCE_PAGE = "../pages/emergence.py"
 TABS = ("Curves", "Completions", "Evaluations", "Machine", "Config", "Log", "Events")
 
 
-def current(shown: RunRow) -> tuple[RunDetail, RunRow] | None:
+def current_state(shown: RunRow) -> tuple[RunDetail, RunRow] | None:
     """Return the run's current state; None if it has been deleted."""
     row = data.get_row(shown.id)
     return (data.get_run(row.id), row) if row and row.uid == shown.uid else None
 
 
 def head(shown: RunRow, was_live: bool) -> None:
-    found = current(shown)
-    if found is None:
+    state = current_state(shown)
+    if state is None:
         return
-    run, row = found
+    run, row = state
     run_header(run, row, partial(button.download, key="run_report"))
     if was_live and row.status not in status.OPEN:
         st.rerun()
 
 
 def curves(shown: RunRow) -> None:
-    found = current(shown)
-    if found is None:
+    state = current_state(shown)
+    if state is None:
         return
-    run, _ = found
+    run, _ = state
     if run.step == 0 and not data.list_metric_names(run.id):
         st.caption("No steps yet: curves appear once the first one is finished.")
         return
     headlines(run)
-    noticed = st.container()
+    findings_place = st.container()
     step = links.step()
     view = run_curves.view(run, step)
     step_bar(run, step)
     outcome = charts.outcome(run.method, list(run.reward_weights))
     optimization = charts.optimization(run.method)
-    if lacking.is_script(run):
+    if data_needs.is_script(run):
         has, names = data.read_contents(run.id), data.list_metric_names(run.id)
-        outcome, optimization = (charts.of_script(has, each, names) for each in (outcome, optimization))
+        outcome, optimization = (charts.script_charts(has, each, names) for each in (outcome, optimization))
     run_curves.draw(run, outcome, view, on_step=links.set_step)
     latest_group(run, TRACES_PAGE)
     st.subheader("Optimization", anchor=False)
@@ -72,24 +72,24 @@ def curves(shown: RunRow) -> None:
     with st.expander(f"Other metrics ({len(other)})", key="other", on_change="rerun") as rest:
         if rest.open:
             chosen = st.multiselect("Metrics", other, key="other_metrics", placeholder="choose metrics to draw")
-            run_curves.draw(run, [alone(name) for name in chosen], view, on_step=links.set_step)
-    with noticed:  # after the curves, which must not wait for the summary of all completions
+            run_curves.draw(run, [single_chart(name) for name in chosen], view, on_step=links.set_step)
+    with findings_place:  # after the curves, which must not wait for the summary of all completions
         findings(run)
 
 
 def findings(run: RunDetail) -> None:
     """Show a line that names the findings, with a link to the evidence; nothing without findings."""
-    told = story.load(run)
-    if told is None or not told.findings:
+    run_story = story.load(run)
+    if run_story is None or not run_story.findings:
         return
     with st.container(horizontal=True, vertical_alignment="center", key="findings"):
-        st.markdown(f":material/visibility: {findings_line(told.findings)}", width="content")
+        st.markdown(f":material/visibility: {findings_line(run_story.findings)}", width="content")
         st.page_link(
             EMERGENCE_PAGE, label="See the evidence", icon=":material/timeline:", query_params={"run": run.uid}
         )
 
 
-def alone(name: str) -> Chart:
+def single_chart(name: str) -> Chart:
     return Chart(f"other {name}", name, "", (MetricCurve(name, name),), log=True)
 
 
@@ -138,7 +138,7 @@ for name, tab in zip(TABS, st.tabs(TABS, key="tab", on_change="rerun", bind="que
         elif name == "Completions":
             completions_tab(data.get_run(chosen.id))
         elif name == "Evaluations":
-            if not lacking.is_script(chosen):
+            if not data_needs.is_script(chosen):
                 evaluate_form(data.get_run(chosen.id))
             st.fragment(lambda: evaluations_tab(data.get_run(chosen.id)), run_every=3.0)()
         elif name == "Machine":

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import recorded, recorded_view
 from app.curves import address, saved_views, values_view
-from app.pulse import PULSE
+from app.heartbeats import HEARTBEATS
 from app.runs.table import runs_table
 from app.shared import data, format, links, run_actions, status
 from app.shared.queue.view import queue
@@ -22,7 +22,7 @@ CURVES_PAGE = "../pages/curves.py"
 COMPARE_PAGE = "../pages/compare.py"
 DRIFT_PAGE = "../pages/drift.py"
 VIEWS = ("Overview", "Values")
-TOLD = {
+HINTS = {
     VIEWS[0]: "Select rows to act on them; click a name to open its run.",
     VIEWS[1]: "Tick rows to act on them; double-click a name, note or tags to edit them.",
 }
@@ -42,7 +42,7 @@ def welcome() -> None:
         )
         with st.container(horizontal=True, vertical_alignment="center"):
             run_actions.demo_button()
-            if recorded.here(data.list_run_heads()):
+            if recorded.recorded_runs(data.list_run_heads()):
                 st.page_link(TOUR_PAGE, label="Take the tour", icon=":material/tour:")
             else:
                 recorded_view.show_button()
@@ -73,7 +73,7 @@ def facts(run: RunRow) -> list[str]:
         f"{format.duration(left)} left" if left is not None else None,
         format.literal(run.activity) if run.activity else None,
         f"on {format.literal(run.host)}" if run.host else None,
-        status.silence(run, time.time(), PULSE.still_for(run.job_id, run.host)),
+        status.silence(run, time.time(), HEARTBEATS.seconds_since_beat(run.job_id, run.host)),
     ]
     return [part for part in parts if part]
 
@@ -87,7 +87,7 @@ def activity(runs: Sequence[RunRow]) -> None:
     queue()
 
 
-def filtered(runs: Sequence[RunRow]) -> list[RunRow]:
+def filter_runs(runs: Sequence[RunRow]) -> list[RunRow]:
     """Return the runs that match the filters, which the URL and the session keep."""
     labels = {run.id: status.look_now(run, time.time()).label for run in runs}
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -96,7 +96,7 @@ def filtered(runs: Sequence[RunRow]) -> list[RunRow]:
         states = choice("Status", list(labels.values()))
         if "find" in st.query_params:
             st.session_state[SEARCH] = st.query_params["find"]
-        words = st.text_input(
+        search = st.text_input(
             "Search",
             key=SEARCH,
             placeholder="name, dataset, tag, id",
@@ -105,7 +105,9 @@ def filtered(runs: Sequence[RunRow]) -> list[RunRow]:
             on_change=lambda: keep("find", st.session_state[SEARCH].strip()),
         )
         lists = {name: st.session_state[f"runs_{name}"] for name in FILTERS}
-        chosen = {name: address.join(each) for name, each in lists.items() if each} | ({"find": words} if words else {})
+        chosen = {name: address.join(each) for name, each in lists.items() if each} | (
+            {"find": search} if search else {}
+        )
         saved_views.show("runs", chosen)
     return [
         run
@@ -113,15 +115,15 @@ def filtered(runs: Sequence[RunRow]) -> list[RunRow]:
         if (not methods or status.METHODS.get(run.method, run.method) in methods)
         and (not models or run.model in models)
         and (not states or labels[run.id] in states)
-        and all(word in haystack(run) for word in words.lower().split())
+        and all(word in haystack(run) for word in search.lower().split())
     ]
 
 
 def choice(label: str, values: Sequence[str]) -> list[str]:
     name, key = label.lower(), f"runs_{label.lower()}"
     offered = sorted(set(values))
-    if (asked := address.read(name)) is not None:
-        st.session_state[key] = [each for each in asked if each in offered]
+    if (requested := address.read(name)) is not None:
+        st.session_state[key] = [each for each in requested if each in offered]
     return st.multiselect(
         label,
         offered,
@@ -141,10 +143,10 @@ def haystack(run: RunRow) -> str:
     return " ".join((run.name, run.uid, run.model, run.dataset, run.method, *run.tags)).lower()
 
 
-def actions(selected: Sequence[RunRow], told: str) -> None:
-    """Show the buttons that act on the selected runs; `told` is the caption while none is selected."""
+def actions(selected: Sequence[RunRow], hint: str) -> None:
+    """Show the buttons that act on the selected runs; `hint` is the caption while none is selected."""
     one = selected[0] if len(selected) == 1 else None
-    st.caption(f"{len(selected)} selected" if selected else told)
+    st.caption(f"{len(selected)} selected" if selected else hint)
     with st.container(horizontal=True, vertical_alignment="center"):
         explanation = "Opens the run." if one else "Select one run to open it."
         if st.button("Open", icon=":material/monitoring:", key="open", disabled=one is None, help=explanation) and one:
@@ -158,15 +160,15 @@ def actions(selected: Sequence[RunRow], told: str) -> None:
         explanation = "Shows how the reasoning of the selected runs differs; for one run, from another method's."
         if st.button("Drift", icon=":material/compare:", key="drift", disabled=not selected, help=explanation):
             st.switch_page(DRIFT_PAGE, query_params={"runs": ",".join(run.uid for run in selected)})
-        asked = {job.run_id: job.stop_requested for job in data.list_jobs(open_only=True)}
-        run_actions.stop_button(selected, [asked.get(run.id, 0) for run in selected], key="stop")
+        stop_levels = {job.run_id: job.stop_requested for job in data.list_jobs(open_only=True)}
+        run_actions.stop_button(selected, [stop_levels.get(run.id, 0) for run in selected], key="stop")
         run_actions.resume_button(selected, key="resume")
         run_actions.clone_button(one, key="clone")
         run_actions.tags_button(selected, key="tags")
         run_actions.delete_button(selected, key="delete")
 
 
-def broken(run: RunRow) -> None:
+def broken_warning(run: RunRow) -> None:
     st.warning(
         f"**{format.literal(run.name)}** is broken: {format.literal(run.broken or '')}. Select it below and delete it, "
         f"or run `python -m store delete {format.literal(run.uid)}`.",
@@ -174,18 +176,17 @@ def broken(run: RunRow) -> None:
     )
 
 
-def listed(left: Sequence[RunRow]) -> list[RunRow]:
+def list_rows(matching: Sequence[RunRow]) -> list[RunRow]:
     """Return the rows of the table: the newest runs if there are very many, unless the user asks for all."""
-    most = len(left)
-    if len(left) > NEWEST:
+    limit = len(matching)
+    if len(matching) > NEWEST:
         with st.container(horizontal=True, vertical_alignment="center"):
-            told = st.container(width="content")
+            note = st.container(width="content")
             if not st.toggle("List all", key="runs_all", persist_state="session"):
-                most = NEWEST
-                told.caption(
-                    f"Showing the newest {NEWEST} of {format.count(len(left))} runs: filter or search to find others."
-                )
-    return data.list_runs(ids=tuple(run.id for run in left[:most]))
+                limit = NEWEST
+                total = format.count(len(matching))
+                note.caption(f"Showing the newest {NEWEST} of {total} runs: filter or search to find others.")
+    return data.list_runs(ids=tuple(run.id for run in matching[:limit]))
 
 
 def overview() -> None:
@@ -193,14 +194,14 @@ def overview() -> None:
     if all(map(recorded.is_recorded, runs)):
         welcome()
     if not runs:
-        recorded_view.look_again()
+        recorded_view.rerun_on_first_run()
         return
     activity(data.list_runs(open_only=True))
-    left = filtered(runs)
-    rows = listed(left) if left else []
+    matching = filter_runs(runs)
+    rows = list_rows(matching) if matching else []
     # Only the evaluations of listed runs have been checked.
     for run in {run.id: run for run in (*runs, *rows) if run.broken is not None}.values():
-        broken(run)
+        broken_warning(run)
     if rows:
         view = st.segmented_control(
             "View",
@@ -214,7 +215,7 @@ def overview() -> None:
         sound = [row for row in rows if row.broken is None]
         selected = runs_table(rows) if view == VIEWS[0] else values_view.table(sound)
         if selected is not None:
-            actions(selected, TOLD[view])
+            actions(selected, HINTS[view])
     else:
         st.caption("No run matches these filters: clear one.")
 

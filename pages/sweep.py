@@ -34,8 +34,8 @@ def result_of(runs: Sequence[RunRow]) -> tuple[Sweep, bool] | None:
     aggregate = _choice("Value", "value", list(AGGREGATES), settings.first_aggregate(metric), width=200)
     falling = settings.is_falling(metric)
     direction = _choice("Better is", "better", ["higher", "lower"], "lower" if falling else "higher", width=120)
-    found = data.read_summary(ids, metric)
-    results = {id: float(getattr(each, AGGREGATES[aggregate])) for id, each in found.items()}
+    summaries = data.read_summary(ids, metric)
+    results = {id: float(getattr(each, AGGREGATES[aggregate])) for id, each in summaries.items()}
     title = metric if aggregate == "last" else f"{metric}, {aggregate}"
     return Sweep(title, results, {run.id: run.name for run in runs}), direction == "lower"
 
@@ -43,19 +43,19 @@ def result_of(runs: Sequence[RunRow]) -> tuple[Sweep, bool] | None:
 def _choice(label: str, name: str, offered: list[str], default: str, *, width: int) -> str:
     """Show a choice that the URL keeps."""
     key = f"sweep.{name}"
-    asked = st.query_params.get(name)
-    st.session_state[key] = asked if asked in offered else default
+    requested = st.query_params.get(name)
+    st.session_state[key] = requested if requested in offered else default
     return st.selectbox(
         label, offered, key=key, width=width, on_change=lambda: links.go(name, **{name: st.session_state[key]})
     )
 
 
-def kept(found: Factors, ids: Sequence[int]) -> list[int]:
+def value_filter(factors: Factors, ids: Sequence[int]) -> list[int]:
     """Show a filter by values, as an alternative to dragging boxes; return the remaining runs."""
     offered = {
-        f"{field} {grouping.words(value)}": (field, value)
-        for field in found
-        for value in settings.in_order(found[field].values())
+        f"{field} {grouping.value_text(value)}": (field, value)
+        for field in factors
+        for value in settings.in_order(factors[field].values())
     }
     st.session_state["sweep.keep"] = [each for each in address.read("keep") or [] if each in offered]
     chosen = st.multiselect(
@@ -66,11 +66,11 @@ def kept(found: Factors, ids: Sequence[int]) -> list[int]:
         on_change=lambda: links.go("keep", **_kept_address()),
         help="Values of one setting are combined with OR, different settings with AND.",
     )
-    wanted: dict[str, set[Any]] = {}
+    values_by_field: dict[str, set[Any]] = {}
     for each in chosen:
         field, value = offered[each]
-        wanted.setdefault(field, set()).add(value)
-    return [id for id in ids if all(found[field][id] in values for field, values in wanted.items())]
+        values_by_field.setdefault(field, set()).add(value)
+    return [id for id in ids if all(factors[field][id] in values for field, values in values_by_field.items())]
 
 
 def _kept_address() -> dict[str, str]:
@@ -78,20 +78,20 @@ def _kept_address() -> dict[str, str]:
     return {"keep": address.join(chosen)} if chosen else {}
 
 
-def picture(sweep: Sweep, found: Factors, *, lower: bool) -> list[int]:
+def picture(sweep: Sweep, factors: Factors, *, lower: bool) -> list[int]:
     """Draw the chosen picture, and return the selected runs."""
-    pictures = PICTURES if len(found) > 1 else PICTURES[:2]
+    pictures = PICTURES if len(factors) > 1 else PICTURES[:2]
     kind = st.segmented_control(
         "Chart", pictures, default=pictures[0], key="picture", required=True, bind="query-params"
     )
-    fields = list(found)
+    fields = list(factors)
     if kind == "Parallel axes":
-        figure, places = figures.parallel(sweep, found, lower=lower)
-        alt = f"{len(sweep.results)} runs across {len(found)} settings and {sweep.title}"
+        figure, places = figures.parallel(sweep, factors, lower=lower)
+        alt = f"{len(sweep.results)} runs across {len(factors)} settings and {sweep.title}"
         event = _chart(figure, "parallel", alt, ("box",))
         st.caption("Drag a box over an axis to select runs; hold Shift to add a box on another axis.")
         boxes = [(*box["x"], *box["y"]) for box in event.selection.box]
-        return sorted(settings.brushed(places, boxes))
+        return sorted(settings.runs_in_boxes(places, boxes))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         x = _choice("X axis", "x", fields, fields[0], width=240)
         others = [field for field in fields if field != x]
@@ -100,13 +100,13 @@ def picture(sweep: Sweep, found: Factors, *, lower: bool) -> list[int]:
         else:
             y = _choice("Colour", "y", ["none", *others], others[0] if others else "none", width=240)
     if kind == "Heat map":
-        figure = figures.heat_map(sweep, (x, found[x]), (y, found[y]), lower=lower)
+        figure = figures.heat_map(sweep, (x, factors[x]), (y, factors[y]), lower=lower)
         st.plotly_chart(figure, key="sweep.heat", alt=f"Mean {sweep.title} for each pair of {x} and {y}")
         rest = [field for field in others if field != y]
-        told = f"Each cell is the mean over all runs with its two values, for any {', '.join(rest)}." if rest else ""
-        st.caption(format.literal(told or "Each cell is the mean over the seeds of a setting."))
+        caption = f"Each cell is the mean over all runs with its two values, for any {', '.join(rest)}." if rest else ""
+        st.caption(format.literal(caption or "Each cell is the mean over the seeds of a setting."))
         return []
-    figure = figures.scatter(sweep, x, found[x], (y, found[y]) if y in found else None)
+    figure = figures.scatter(sweep, x, factors[x], (y, factors[y]) if y in factors else None)
     event = _chart(figure, "scatter", f"{sweep.title} of {len(sweep.results)} runs over {x}", SELECT)
     st.caption("Bars are 95 % intervals of the mean over runs (Student's t). Drag a box or a lasso to select runs.")
     return [id for point in event.selection.points if (id := _run_id(point)) is not None]
@@ -117,23 +117,23 @@ def _chart(figure: Any, name: str, alt: str, modes: tuple[Mode, ...]) -> Any:
 
 
 def _run_id(point: Mapping[str, Any]) -> int | None:
-    held = point.get("customdata")
-    first = held[0] if isinstance(held, list) and held else held
+    custom_data = point.get("customdata")
+    first = custom_data[0] if isinstance(custom_data, list) and custom_data else custom_data
     return first if isinstance(first, int) else None
 
 
-def selected(runs: Sequence[RunRow], sweep: Sweep, found: Factors) -> None:
+def show_selected(runs: Sequence[RunRow], sweep: Sweep, factors: Factors) -> None:
     """List the selected runs with links to Curves and Compare."""
     uids = ",".join(run.uid for run in runs)
     with st.container(horizontal=True, vertical_alignment="center", key="sweep_selected"):
         st.markdown(f"**{len(runs)} {'run' if len(runs) == 1 else 'runs'} selected**", width="content")
         st.page_link(CURVES_PAGE, label="Curves", icon=":material/ssid_chart:", query_params={"runs": uids})
         st.page_link(COMPARE_PAGE, label="Compare", icon=":material/leaderboard:", query_params={"runs": uids})
-        asked = {job.run_id: job.stop_requested for job in data.list_jobs(open_only=True)}
-        run_actions.stop_button(runs, [asked.get(run.id, 0) for run in runs], key="sweep_stop")
+        stop_levels = {job.run_id: job.stop_requested for job in data.list_jobs(open_only=True)}
+        run_actions.stop_button(runs, [stop_levels.get(run.id, 0) for run in runs], key="sweep_stop")
         run_actions.resume_button(runs, key="sweep_resume")
     cells: dict[str, list[Any]] = {"name": [run.name for run in runs]}
-    cells |= {field: [grouping.words(values[run.id]) for run in runs] for field, values in found.items()}
+    cells |= {field: [grouping.value_text(values[run.id]) for run in runs] for field, values in factors.items()}
     cells |= {
         sweep.title: [sweep.results.get(run.id) for run in runs],
         "run": [links.page("run", run=run.uid) for run in runs],
@@ -158,41 +158,41 @@ def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
     runs = {run.id: run for run in data.list_sound_runs() if run.id in frozenset(chosen_ids)}
     if not runs:
         return
-    found = settings.factors(list(data.get_runs(tuple(runs)).values()), chosen.arms)
+    factors = settings.factors(list(data.get_runs(tuple(runs)).values()), chosen.arms)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        asked = result_of(list(runs.values()))
-        left = kept(found, list(runs))
-    if asked is None:
+        result = result_of(list(runs.values()))
+        kept_ids = value_filter(factors, list(runs))
+    if result is None:
         return
-    sweep, lower = asked
-    sweep = sweep._replace(results={id: sweep.results[id] for id in left if id in sweep.results})
-    order = settings.ranked(settings.settings(found, sweep.results), lower=lower)
+    sweep, lower = result
+    sweep = sweep._replace(results={id: sweep.results[id] for id in kept_ids if id in sweep.results})
+    order = settings.ranked(settings.settings(factors, sweep.results), lower=lower)
     if not order:
         st.caption("None of these runs has a value for this metric yet.")
         return
-    best.show(sweep, found, order, runs, lower=lower)
-    if not found:
+    best.show(sweep, factors, order, runs, lower=lower)
+    if not factors:
         st.caption("These runs differ only in the seed: launch an experiment that varies a setting.")
         st.page_link(LAUNCH_PAGE, label="Launch", icon=":material/rocket_launch:")
         return
-    drawn = {field: {id: values[id] for id in sweep.results} for field, values in found.items()}
-    brushed = picture(sweep, drawn, lower=lower)
-    some = [runs[id] for id in (brushed or left) if id in runs]
-    if brushed or len(left) < len(runs):
-        selected(some, sweep, found)
+    drawn_factors = {field: {id: values[id] for id in sweep.results} for field, values in factors.items()}
+    brushed = picture(sweep, drawn_factors, lower=lower)
+    selected_runs = [runs[id] for id in (brushed or kept_ids) if id in runs]
+    if brushed or len(kept_ids) < len(runs):
+        show_selected(selected_runs, sweep, factors)
 
 
 st.title("Sweep")
-everything = data.list_sound_runs()
-if not any(run.step for run in everything):
+all_runs = data.list_sound_runs()
+if not any(run.step for run in all_runs):
     if not data.list_experiments():
         st.caption("No run has completed a step yet: launch an experiment that varies a setting.")
         st.page_link(LAUNCH_PAGE, label="Launch", icon=":material/rocket_launch:")
         st.stop()
     st.caption("No run has completed a step yet: results appear after the first one.")
-chosen_runs = selection.choose(everything, "sweep")
+chosen_runs = selection.choose(all_runs, "sweep")
 is_live = any(run.status in status.OPEN for run in chosen_runs.runs) or (
     chosen_runs.experiment is not None
-    and any(run.status in status.OPEN for run in everything if run.id in chosen_runs.experiment.arms)
+    and any(run.status in status.OPEN for run in all_runs if run.id in chosen_runs.experiment.arms)
 )
 st.fragment(body, run_every=5.0 if is_live else None)(tuple(run.id for run in chosen_runs.runs), chosen_runs)

@@ -6,7 +6,7 @@ import time
 
 import streamlit as st
 
-from app.pulse import PULSE
+from app.heartbeats import HEARTBEATS
 from app.shared import data, format, intents
 from app.shared.run_actions import attempt
 from app.shared.status import STILL_AFTER
@@ -25,12 +25,12 @@ def devices() -> machine.Devices:
 
 
 @st.cache_data(ttl="30s", max_entries=1, show_spinner=False)
-def stray(url: str) -> orphans.Orphans:
+def find_orphans(url: str) -> orphans.Orphans:
     """Find orphans; cached, since it checks every file of the database at `url`. Raises StoreError."""
     return orphans.find(data.reader())
 
 
-def work() -> health.Work:
+def current_work() -> health.Work:
     jobs = data.list_jobs(open_only=True)
     here = identity.host()
     workers = state.workers(data.reader())
@@ -44,7 +44,7 @@ def is_silent(job: JobRow) -> bool:
     """Return whether a job has stopped reporting: a script, or a job on another host."""
     if job.arguments.get("recorded"):
         return job_silent_since(job, time.time()) is not None
-    return (PULSE.still_for(job.id, job.host) or 0) > STILL_AFTER
+    return (HEARTBEATS.seconds_since_beat(job.id, job.host) or 0) > STILL_AFTER
 
 
 def table(title: str, rows: dict[str, str], alt: str) -> None:
@@ -55,67 +55,67 @@ def table(title: str, rows: dict[str, str], alt: str) -> None:
         )
 
 
-def database(found: DatabaseState, free: int, total: int) -> None:
+def database(state: DatabaseState, free: int, total: int) -> None:
     rows = {
-        "Location": found.where,
-        "Schema": f"{found.schema} ({found.driver})",
-        "Size": format.memory(found.size),
-        "Write-ahead log": f"{format.memory(found.log_size)} ({found.mode})" if found.mode else format.UNKNOWN,
-        "Images": f"{format.count(found.images)}, {format.memory(found.image_bytes)}, in {data.reader().media}",
+        "Location": state.where,
+        "Schema": f"{state.schema} ({state.driver})",
+        "Size": format.memory(state.size),
+        "Write-ahead log": f"{format.memory(state.log_size)} ({state.mode})" if state.mode else format.UNKNOWN,
+        "Images": f"{format.count(state.images)}, {format.memory(state.image_bytes)}, in {data.reader().media}",
         "Free on this disk": f"{format.memory(free)} of {format.memory(total)}",
     }
     table("Database", rows, "Location, schema and size of the database")
-    table("Rows", {name.capitalize(): format.count(n) for name, n in found.rows.items()}, "Rows by kind")
+    table("Rows", {name.capitalize(): format.count(n) for name, n in state.rows.items()}, "Rows by kind")
 
 
 def computing() -> None:
     rows = {"Device": "checking…"}
-    place = st.empty()
-    with place.container():
+    placeholder = st.empty()
+    with placeholder.container():
         table("Devices", rows, "Devices are being checked")
-    known = devices()
-    names = [f"{gpu.name}, {format.memory(gpu.free)} of {format.memory(gpu.total)} free" for gpu in known.gpus]
+    devices_found = devices()
+    names = [f"{gpu.name}, {format.memory(gpu.free)} of {format.memory(gpu.total)} free" for gpu in devices_found.gpus]
     rows = {
         "Device": "; ".join(names) or "CPU",
-        "Threads": format.count(known.threads),
-        "PyTorch CUDA version": known.cuda or "none",
+        "Threads": format.count(devices_found.threads),
+        "PyTorch CUDA version": devices_found.cuda or "none",
         "Host": identity.host(),
     }
-    with place.container():
+    with placeholder.container():
         table("Devices", rows, "Devices that PyTorch finds")
-        if problem := health.of_devices(known):
+        if problem := health.of_devices(devices_found):
             st.warning(format.literal(problem), icon=":material/warning:")
 
 
-def jobs_and_workers(now: health.Work) -> None:
+def jobs_and_workers(work: health.Work) -> None:
     workers = state.workers(data.reader())
-    alive = {row.host: "gone" if row.host in now.dead else f"process {row.pid}" for row in workers}
-    rows = {"Active jobs": format.count(now.active), "Queued jobs": format.count(now.queued)}
+    alive = {row.host: "gone" if row.host in work.dead else f"process {row.pid}" for row in workers}
+    rows = {"Active jobs": format.count(work.active), "Queued jobs": format.count(work.queued)}
     rows |= {f"Worker on {host}": word for host, word in alive.items()}
     rows["Webhook"] = "off" if not webhook.is_set() else ("invalid" if webhook.problem() else "on")
     table("Jobs", rows, "Jobs and workers")
 
 
-def maintenance(found: orphans.Orphans) -> None:
+def maintenance(stray: orphans.Orphans) -> None:
     st.subheader("Clean up and back up")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.text(
             "Nothing to clean up: every example, image and folder belongs to a run."
-            if not found.any
-            else f"Not used by any run: {format.count(found.examples)} examples, {format.count(found.images)} images, "
-            f"{format.count(len(found.files))} stray files and {format.count(len(found.folders))} output folders "
-            f"({format.memory(found.size)}).",
+            if not stray.any
+            else f"Not used by any run: {format.count(stray.examples)} examples, {format.count(stray.images)} images, "
+            f"{format.count(len(stray.files))} stray files and {format.count(len(stray.folders))} output folders "
+            f"({format.memory(stray.size)}).",
             width="content",
         )
-        with st.popover("Remove", icon=":material/delete_sweep:", disabled=not found.any, key="orphans"):
+        with st.popover("Remove", icon=":material/delete_sweep:", disabled=not stray.any, key="orphans"):
             st.text(
-                "\n".join([*map(str, found.folders), *(file.address for file in found.files)])
+                "\n".join([*map(str, stray.folders), *(file.address for file in stray.files)])
                 or "Only database rows will be removed."
             )
             st.caption("Works only while no job is running. This cannot be undone.")
             if st.button("Remove unused data", type="primary", key="orphans_yes"):
                 attempt(intents.remove_orphans)
-                stray.clear()
+                find_orphans.clear()
                 st.rerun()
     st.caption("Back up the whole database while it is in use, or export one run to another database:")
     st.code(
@@ -126,14 +126,14 @@ def maintenance(found: orphans.Orphans) -> None:
 
 st.title("System")
 store = data.reader()
-described, now = state.describe(store), work()
+described, work_now = state.describe(store), current_work()
 free, total = machine.disk(store.folder)
-found, sentences = None, []
+unused, sentences = None, []
 try:
-    found = stray(store.url)
+    unused = find_orphans(store.url)
 except StoreError as error:
     sentences.append(str(error))
-sentences += health.advice(described, free, now, found, webhook.problem())
+sentences += health.advice(described, free, work_now, unused, webhook.problem())
 for sentence in sentences:
     st.warning(format.literal(sentence), icon=":material/warning:")
 if not sentences:
@@ -141,10 +141,10 @@ if not sentences:
 with st.grid(2, min_column_width=380):
     database(described, free, total)
     with st.container():
-        jobs_and_workers(now)
+        jobs_and_workers(work_now)
         devices_place = st.container()
     table("Versions", machine.versions(), "Package versions")
-if found:
-    maintenance(found)
+if unused:
+    maintenance(unused)
 with devices_place:
     computing()

@@ -15,10 +15,10 @@ def stops() -> None:
     for number, stop in enumerate(recorded_view.stops(), 1):
         with st.container(border=True, key=f"stop_{number}", gap="xxsmall"):
             st.page_link(
-                recorded_view.script(stop),
+                recorded_view.stop_page(stop),
                 label=f"{number}. {stop.title}",
                 icon=":material/arrow_forward:",
-                query_params=recorded_view.place(number),
+                query_params=recorded_view.stop_parameters(number),
             )
             st.caption(stop.sentence)
 
@@ -28,7 +28,7 @@ st.markdown(
     "The model sees an image and a question, and must count. **GRPO** rewards correct, well-formed answers and shows "
     "it no reasoning; **SFT** shows it reasoning to imitate. The stops show the outcome of both on recorded runs."
 )
-is_here = len(recorded.here(data.list_run_heads(newest=0, uids=tuple(recorded.manifest().runs)))) > 0
+is_here = len(recorded.recorded_runs(data.list_run_heads(newest=0, uids=tuple(recorded.manifest().runs)))) > 0
 tour, beside = st.columns([3, 2], gap="large")
 with tour:
     if is_here:
@@ -43,7 +43,7 @@ with tour:
             icon=":material/inventory_2:",
         )
         recorded_view.show_button(type="primary")
-        recorded_view.look_again(for_recorded=True)
+        recorded_view.rerun_on_first_run(for_recorded=True)
 with beside:
     live.live()
     run_actions.demo_button()

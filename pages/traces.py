@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import chosen_trace, recorded_view
-from app.shared import data, lacking, links, run_picker, status
+from app.shared import data, data_needs, links, run_picker, status
 from app.shared.trace_view import Row, show_style
 from app.traces import group_view, inspector, prediction_view
 from app.traces.group_view import SHOWN, Block, GroupOptions, nothing_left, select, show_block
@@ -22,11 +22,11 @@ VIEWS = ("Completions", "Predictions")
 BLOCKS_A_PAGE = 8
 STEPS_NAMED = 8
 # What each filter and sort order needs.
-PARTS: lacking.Parts = {
-    "right and wrong": (lacking.JUDGED,),
-    "malformed": (lacking.FORM,),
-    "dead groups": (lacking.REWARDS, lacking.GROUPS),
-    "reasoning steps": (lacking.THINKING,),
+PARTS: data_needs.Parts = {
+    "right and wrong": (data_needs.JUDGED,),
+    "malformed": (data_needs.FORM,),
+    "dead groups": (data_needs.REWARDS, data_needs.GROUPS),
+    "reasoning steps": (data_needs.THINKING,),
 }
 
 
@@ -40,8 +40,8 @@ def choose_step(store: Store, run: RunRow, chosen: StoredCompletion | None) -> i
     bounds = data.get_step_bounds(run.id)
     if bounds is None:
         return None
-    wanted = links.step() if chosen is None else chosen.step
-    step = bounds.last if wanted is None else min(max(wanted, bounds.first), bounds.last)
+    requested = links.step() if chosen is None else chosen.step
+    step = bounds.last if requested is None else min(max(requested, bounds.first), bounds.last)
     if bounds.first == bounds.last:
         return step
     reward = data.read_series(run.id, ("reward",), points=400).get("reward")
@@ -90,19 +90,27 @@ def choose_view(trace: StoredCompletion | StoredPrediction | None) -> str:
     if trace is None:
         chosen = st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
         return str(chosen)
-    own = VIEWS[1] if isinstance(trace, StoredPrediction) else VIEWS[0]
-    st.segmented_control("View", VIEWS, default=own, key=f"traces.{own}", required=True, on_change=leave, args=(own,))
-    return own
+    trace_view = VIEWS[1] if isinstance(trace, StoredPrediction) else VIEWS[0]
+    st.segmented_control(
+        "View",
+        VIEWS,
+        default=trace_view,
+        key=f"traces.{trace_view}",
+        required=True,
+        on_change=leave_trace,
+        args=(trace_view,),
+    )
+    return trace_view
 
 
-def leave(own: str) -> None:
+def leave_trace(trace_view: str) -> None:
     links.go("completion", "prediction", run=st.session_state[run_picker.KEY])
-    st.session_state["view"] = st.session_state[f"traces.{own}"]
+    st.session_state["view"] = st.session_state[f"traces.{trace_view}"]
 
 
 def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> None:
     step = choose_step(store, run, chosen)
-    of_evaluations(store, run)
+    note_on_evaluations(store, run)
     if step is None:
         nothing_sampled(run)
         return
@@ -112,18 +120,18 @@ def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> N
         siblings = next(each.completions for each in groups if any(row.id == chosen.id for row in each.completions))
         inspector.inspect(store, data.get_run(run.id), chosen, siblings, style)
     look = group_view.filters(SHOWN)
-    lacking.note(data.read_contents(run.id), PARTS, "Filters without effect on this run")
+    data_needs.show_missing(data.read_contents(run.id), PARTS, "Filters without effect on this run")
     blocks = [Block(group.group, group.example, group.completions, group.completions) for group in groups]
-    wanted = links.number("group")
+    requested = links.number("group")
     if chosen is not None:
-        wanted = next(i for i, block in enumerate(blocks) if any(row.id == chosen.id for row in block.rows))
-        alone = [blocks[wanted]]
+        requested = next(i for i, block in enumerate(blocks) if any(row.id == chosen.id for row in block.rows))
+        selected_blocks = [blocks[requested]]
     else:
-        alone = [block for block in blocks if block.number == wanted and wanted is not None]
-    if alone and len(blocks) > 1:
+        selected_blocks = [block for block in blocks if block.number == requested and requested is not None]
+    if selected_blocks and len(blocks) > 1:
         name = f"Show all {len(blocks)} groups of step {step}"
         st.button(name, icon=":material/arrow_back:", on_click=go_to_step, args=(step,))
-        blocks = alone
+        blocks = selected_blocks
 
     def link(row: Row) -> str:
         return f"?run={run.uid}&step={step}&completion={row.id}"
@@ -131,7 +139,7 @@ def completions(store: Store, run: RunRow, chosen: StoredCompletion | None) -> N
     cards(blocks, style, look, link, where=f"step {step}", chosen=chosen.id if chosen else None)
 
 
-def of_evaluations(store: Store, run: RunRow) -> None:
+def note_on_evaluations(store: Store, run: RunRow) -> None:
     """Point to the completions that another tool sampled for evaluation, which users may look for here."""
     steps = [str(each.step) for each in data.list_evaluations(run.id) if each.conditions.get("imported")]
     if steps:
@@ -145,12 +153,12 @@ def of_evaluations(store: Store, run: RunRow) -> None:
 
 
 def predictions(store: Store, run: RunRow, chosen: StoredPrediction | None) -> None:
-    found = [evaluation for evaluation in data.list_evaluations(run.id) if evaluation.done]
-    if not found:
+    evaluations = [evaluation for evaluation in data.list_evaluations(run.id) if evaluation.done]
+    if not evaluations:
         prediction_view.nothing_evaluated(run, soon=run.status in status.OPEN)
         return
     evaluation = prediction_view.choose_evaluation(
-        found, chosen.evaluation_id if chosen else links.number("evaluation")
+        evaluations, chosen.evaluation_id if chosen else links.number("evaluation")
     )
     style = form_of(evaluation.conditions.get("style", run.style), run.grammar)
     if chosen is not None:
@@ -169,13 +177,13 @@ def cards(
     chosen: int | None,
 ) -> None:
     """Show the blocks that match the filter, one page at a time."""
-    kept = select(blocks, look.only, look.order)
-    if not kept:
+    matching = select(blocks, look.only, look.order)
+    if not matching:
         st.info(nothing_left(look.only, where), icon=":material/filter_alt_off:")
         return
-    pages = -(-len(kept) // BLOCKS_A_PAGE)
+    pages = -(-len(matching) // BLOCKS_A_PAGE)
     page = st.pagination(pages, key=f"page of {where}") if pages > 1 else 1
-    for block in kept[(page - 1) * BLOCKS_A_PAGE : page * BLOCKS_A_PAGE]:
+    for block in matching[(page - 1) * BLOCKS_A_PAGE : page * BLOCKS_A_PAGE]:
         show_block(block, style, link=link, chosen=chosen, look=look)
 
 
@@ -183,7 +191,7 @@ def nothing_sampled(run: RunRow) -> None:
     """Show why there are no completions, and what to do about it."""
     if run.status is None:
         st.info("This run was imported without completions.", icon=":material/download:")
-    elif lacking.is_script(run):
+    elif data_needs.is_script(run):
         evaluated = data.read_contents(run.id).evaluated.any
         rest = ": its evaluation answers are under Predictions." if evaluated else ", and no evaluation."
         st.info(f"No completions of this script were recorded{rest}", icon=":material/info:")

@@ -46,7 +46,7 @@ class Contents(NamedTuple):
         return self._replace(sampled=Answers())
 
     @property
-    def said(self) -> Answers:
+    def answers(self) -> Answers:
         """Return the answers during training, or else those of evaluations."""
         return self.sampled if self.sampled.any else self.evaluated
 

@@ -25,57 +25,57 @@ def cost(store: Store, run: RunDetail) -> Cost:
 
 def conditions(store: Store, members: Sequence[Member], benchmark: str) -> list[dict[str, Any]]:
     """Return the values of each run by column; None where unknown or absent."""
-    alike = {(each.run.method, each.run.model, each.run.dataset): 0 for each in members}
-    for method, model, dataset in alike:
+    tried_configurations = {(each.run.method, each.run.model, each.run.dataset): 0 for each in members}
+    for method, model, dataset in tried_configurations:
         configs = list_configurations(store, method=method, model=model, dataset=dataset)
-        alike[method, model, dataset] = comparison.tried(list(configs.values()))
+        tried_configurations[method, model, dataset] = comparison.count_configurations(list(configs.values()))
     return [
-        _conditions(store, each, benchmark, alike[each.run.method, each.run.model, each.run.dataset])
+        _conditions(store, each, benchmark, tried_configurations[each.run.method, each.run.model, each.run.dataset])
         for each in members
     ]
 
 
 def _conditions(store: Store, member: Member, benchmark: str, tried: int) -> dict[str, Any]:
-    run, tested = member.run, comparison.tested(member, benchmark)
-    told: dict[str, Any] = tested.conditions if tested else {}
-    decoding = decoding_of(told)
-    words = ", ".join(f"{k} {v}" for k, v in decoding.items() if v not in (None, ""))
-    if isinstance(told.get("decoding"), str):
-        words = told["decoding"]
+    run, evaluation = member.run, comparison.latest_test(member, benchmark)
+    conditions: dict[str, Any] = evaluation.conditions if evaluation else {}
+    decoding = decoding_of(conditions)
+    decoding_text = ", ".join(f"{k} {v}" for k, v in decoding.items() if v not in (None, ""))
+    if isinstance(conditions.get("decoding"), str):
+        decoding_text = conditions["decoding"]
     is_chosen = any(row.kind == "best" for row in member.checkpoints)
     return {
         "run": run.name,
         "seed": run.seed,
         "benchmark": benchmark,
-        "n": tested.metrics.get("n") if tested else None,
-        "step": tested.step if tested else None,
+        "n": evaluation.metrics.get("n") if evaluation else None,
+        "step": evaluation.step if evaluation else None,
         "checkpoint": "best validation accuracy" if is_chosen else "last step",
-        "encoder": tested.encoder if tested else None,
-        "prompt hash": told.get("prompt_hash"),
-        "prompt": told.get("prompt"),
-        "pixels": str(told.get("pixels", format.UNKNOWN)),
-        "decoding": words or format.UNKNOWN,
-        "stop tokens": " ".join((told.get("rules") or {}).get("stop_tokens", ())) or format.UNKNOWN,
-        **spent(store, run),
+        "encoder": evaluation.encoder if evaluation else None,
+        "prompt hash": conditions.get("prompt_hash"),
+        "prompt": conditions.get("prompt"),
+        "pixels": str(conditions.get("pixels", format.UNKNOWN)),
+        "decoding": decoding_text or format.UNKNOWN,
+        "stop tokens": " ".join((conditions.get("rules") or {}).get("stop_tokens", ())) or format.UNKNOWN,
+        **training_cost(store, run),
         "starts from": (run.config.get("model") or {}).get("adapter"),
         "configurations tried": tried,
         "status": status.look(run.status).label,
     }
 
 
-def spent(store: Store, run: RunDetail) -> dict[str, Any]:
+def training_cost(store: Store, run: RunDetail) -> dict[str, Any]:
     """Return the cost of the complete training, even if an earlier checkpoint was chosen."""
     if run.method == "none":
         return dict.fromkeys(("updates", "examples", "generated tokens", "tokens", "device seconds", "device"))
-    found = cost(store, run)
+    total_cost = cost(store, run)
     lengths = data.read_running_total(run.id, "completion_length").value
     batch = (run.config.get("optimization") or {}).get("batch_size")
     return {
         "updates": run.step,
-        "examples": _whole(found.at(run.step, "examples")),
+        "examples": _whole(total_cost.at(run.step, "examples")),
         "generated tokens": _whole(lengths[-1] * batch) if len(lengths) and batch else None,
-        "tokens": _whole(found.at(run.step, "tokens")),
-        "device seconds": _whole(found.at(run.step, "device seconds")),
+        "tokens": _whole(total_cost.at(run.step, "tokens")),
+        "device seconds": _whole(total_cost.at(run.step, "device seconds")),
         "device": run.environment.get("device"),
     }
 
@@ -101,6 +101,8 @@ def conditions_table(rows: Sequence[dict[str, Any]]) -> None:
 def config_table(groups: Sequence[Group]) -> None:
     """Show the fields in which the configurations differ."""
     by_name = names(groups)
-    found = comparison.config_differences([group.first for group in by_name.values()])
-    columns = {name: [str(values[i]) for values in found.values()] for i, name in enumerate(by_name)}
-    st.dataframe({"field": list(found), **columns}, hide_index=True, alt="Fields in which the configurations differ")
+    differences = comparison.config_differences([group.first for group in by_name.values()])
+    columns = {name: [str(values[i]) for values in differences.values()] for i, name in enumerate(by_name)}
+    st.dataframe(
+        {"field": list(differences), **columns}, hide_index=True, alt="Fields in which the configurations differ"
+    )

@@ -72,14 +72,14 @@ def cost(run: RunDetail, clock: Clock, seconds: Series) -> Cost:
     """Return a run's cost; `seconds` is the running total of `time/step`, without evaluations and pauses."""
     steps = np.concatenate([[0.0], clock.step])
     examples = examples_per_step(run)
-    counted = np.isfinite(clock.tokens)
+    has_tokens = np.isfinite(clock.tokens)
     return Cost(
         steps,
         {
             "updates": steps,
             "examples": steps * (np.nan if examples is None else examples),
             "device seconds": _from_zero(steps, seconds.step, seconds.value),
-            "tokens": _from_zero(steps, clock.step[counted], running_tokens(clock.tokens[counted])),
+            "tokens": _from_zero(steps, clock.step[has_tokens], running_tokens(clock.tokens[has_tokens])),
         },
     )
 
@@ -91,17 +91,21 @@ def _from_zero(steps: Floats, at: npt.NDArray[np.int64], total: Floats) -> Float
     return np.interp(steps, np.concatenate([[0], at]), np.concatenate([[0.0], total]))
 
 
-def measured(member: Member, source: Source) -> list[AccuracyPoint]:
+def measured_points(member: Member, source: Source) -> list[AccuracyPoint]:
     """Return the latest finished measurement of each step, on the validation split or a probe."""
     samples = (member.run.config.get("evaluation") or {}).get("probe_samples", 0) if source == "probe" else 0
     benchmark = benchmark_of(member.run, member.evaluations, source)
-    found: dict[int, AccuracyPoint] = {}
-    for each in sorted(member.evaluations, key=lambda each: each.id):
-        share = each.metrics.get("exact_match" if source == "val" else "accuracy")
-        if (each.kind, each.benchmark) == (source, benchmark) and each.ended_at is not None and share is not None:
-            n = each.metrics.get("n") or each.total // (1 + samples)
-            found[each.step] = AccuracyPoint(each.step, round(share * n), n)
-    return [found[step] for step in sorted(found)]
+    by_step: dict[int, AccuracyPoint] = {}
+    for evaluation in sorted(member.evaluations, key=lambda each: each.id):
+        share = evaluation.metrics.get("exact_match" if source == "val" else "accuracy")
+        if (
+            (evaluation.kind, evaluation.benchmark) == (source, benchmark)
+            and evaluation.ended_at is not None
+            and share is not None
+        ):
+            n = evaluation.metrics.get("n") or evaluation.total // (1 + samples)
+            by_step[evaluation.step] = AccuracyPoint(evaluation.step, round(share * n), n)
+    return [by_step[step] for step in sorted(by_step)]
 
 
 def largest(runs: Sequence[Measurements], budget: Budget) -> float | None:
@@ -110,9 +114,9 @@ def largest(runs: Sequence[Measurements], budget: Budget) -> float | None:
     return float(min(ends)) if ends and np.isfinite(ends).all() else None
 
 
-def within(run: Measurements, budget: Budget, most: float) -> Reached:
+def reached_within(run: Measurements, budget: Budget, limit: float) -> Reached:
     places = run.places(budget)
-    count = int(np.count_nonzero(places <= most))
+    count = int(np.count_nonzero(places <= limit))
     point, beyond = (run.points[i] if 0 <= i < len(run.points) else None for i in (count - 1, count))
     cost, cost_beyond = (float("nan") if each is None else run.cost.at(each.step, budget) for each in (point, beyond))
     return Reached(run, point, cost, beyond, cost_beyond)

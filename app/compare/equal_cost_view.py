@@ -11,7 +11,7 @@ import streamlit as st
 from app.compare import equal_cost
 from app.compare.budgets import cost
 from app.compare.equal_cost import BUDGETS, AccuracyPoint, Budget, Measurements, Reached, Source
-from app.compare.figures import AccuracyCurve, along
+from app.compare.figures import AccuracyCurve, accuracy_chart
 from app.compare.groups import Group
 from app.compare.selection import names, rank_place
 from app.shared import format
@@ -39,29 +39,29 @@ def show(store: Store, groups: Sequence[Group]) -> Budget:
 
 
 def _draw(store: Store, groups: Sequence[Group], budget: Budget, source: Source) -> None:
-    found = measurements(store, groups, source)
-    if not found:
+    runs = measurements(store, groups, source)
+    if not runs:
         st.caption("No trained run has validation results yet.")
         return
-    most = equal_cost.largest(found, budget)
-    drawable = [each for each in found if math.isfinite(each.places(budget)[-1])]
-    silent = [format.literal(each.name) for each in found if each not in drawable]
+    limit = equal_cost.largest(runs, budget)
+    drawable = [each for each in runs if math.isfinite(each.places(budget)[-1])]
+    silent = [format.literal(each.name) for each in runs if each not in drawable]
     if silent:
         st.caption(f"Unknown number of {BUDGETS[budget]}: {', '.join(silent)}.")
     if drawable:
-        live_chart(figure(groups, drawable, budget, most), key=f"compare.matched.{budget}", alt=takeaway(found, budget))
-    if most is not None:
-        table([equal_cost.within(each, budget, most) for each in found], budget, most)
+        live_chart(figure(groups, drawable, budget, limit), key=f"compare.matched.{budget}", alt=takeaway(runs, budget))
+    if limit is not None:
+        table([equal_cost.reached_within(each, budget, limit) for each in runs], budget, limit)
 
 
 def every_budget(store: Store, groups: Sequence[Group]) -> list[tuple[str, Any]]:
     """Return a title and a validation figure for each budget that is known for all runs."""
-    found = measurements(store, groups, "val")
-    most = {budget: equal_cost.largest(found, budget) for budget in BUDGETS}
+    runs = measurements(store, groups, "val")
+    limits = {budget: equal_cost.largest(runs, budget) for budget in BUDGETS}
     return [
-        (f"Validation accuracy over {BUDGETS[budget]}", figure(groups, found, budget, each))
-        for budget, each in most.items()
-        if each is not None
+        (f"Validation accuracy over {BUDGETS[budget]}", figure(groups, runs, budget, limit))
+        for budget, limit in limits.items()
+        if limit is not None
     ]
 
 
@@ -69,13 +69,13 @@ def measurements(store: Store, groups: Sequence[Group], source: Source) -> list[
     """Return the measurements of the first seed of each group that was trained and measured."""
     trained = {name: group for name, group in names(groups).items() if group.first.method != "none"}
     made = [
-        Measurements(name, group, equal_cost.measured(group.members[0], source), cost(store, group.first))
+        Measurements(name, group, equal_cost.measured_points(group.members[0], source), cost(store, group.first))
         for name, group in trained.items()
     ]
     return [each for each in made if each.points]
 
 
-def figure(groups: Sequence[Group], found: Sequence[Measurements], budget: Budget, most: float | None) -> Any:
+def figure(groups: Sequence[Group], runs: Sequence[Measurements], budget: Budget, limit: float | None) -> Any:
     tracks = [
         AccuracyCurve(
             each.name,
@@ -85,18 +85,18 @@ def figure(groups: Sequence[Group], found: Sequence[Measurements], budget: Budge
             [point.right for point in each.points],
             [point.n for point in each.points],
         )
-        for each in found
+        for each in runs
     ]
-    return along(tracks, BUDGETS[budget], most)
+    return accuracy_chart(tracks, BUDGETS[budget], limit)
 
 
-def takeaway(found: Sequence[Measurements], budget: Budget) -> str:
-    ends = [f"{each.name} {format.percent(each.points[-1].right / each.points[-1].n)}" for each in found]
+def takeaway(runs: Sequence[Measurements], budget: Budget) -> str:
+    ends = [f"{each.name} {format.percent(each.points[-1].right / each.points[-1].n)}" for each in runs]
     return f"Held-out accuracy over {BUDGETS[budget]}; final values: {', '.join(ends)}."
 
 
-def table(reached: Sequence[Reached], budget: Budget, most: float) -> None:
-    st.markdown(f"**At {format.count(most)} {BUDGETS[budget]}**, the largest budget at which every run was measured")
+def table(reached: Sequence[Reached], budget: Budget, limit: float) -> None:
+    st.markdown(f"**At {format.count(limit)} {BUDGETS[budget]}**, the largest budget at which every run was measured")
     st.dataframe(
         {
             "run": [each.run.name for each in reached],
@@ -106,7 +106,7 @@ def table(reached: Sequence[Reached], budget: Budget, most: float) -> None:
             "next measured at": [place(each.beyond, each.cost_beyond, budget) for each in reached],
         },
         hide_index=True,
-        alt=f"Accuracy of each run at {format.count(most)} {BUDGETS[budget]}",
+        alt=f"Accuracy of each run at {format.count(limit)} {BUDGETS[budget]}",
     )
     st.caption(
         "Each value is the run's last measurement within the budget; if that was much earlier, the next measurement "

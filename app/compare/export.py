@@ -94,12 +94,12 @@ def comma_separated(tables: Sequence[Table]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     for table in tables:
-        writer.writerow(["table", "kind", *map(_unformulaic, table.head)])
-        writer.writerows([*map(_unformulaic, (table.key, *line))] for line in rows(table))
+        writer.writerow(["table", "kind", *map(_without_formula, table.head)])
+        writer.writerows([*map(_without_formula, (table.key, *line))] for line in rows(table))
     return stream.getvalue()
 
 
-def _unformulaic(text: str) -> str:
+def _without_formula(text: str) -> str:
     """Return a cell that a spreadsheet does not take for a formula; a difference with its interval is kept as is."""
     return text if _DIFFERENCE.fullmatch(text) else terminal.unformulaic(text)
 
@@ -129,7 +129,7 @@ def report(title: str, tables: Sequence[Table], figures: Sequence[tuple[str, go.
     """Return one HTML page that opens offline: tables, titled figures, and `facts` as plain text."""
     parts = [f"<h2>{html.escape(table.title)}</h2>{html_table(table)}" for table in tables]
     for name, figure in figures:
-        drawn = figure.to_html(full_html=False, include_plotlyjs=False)
-        parts.append(f"<h2>{html.escape(name)}</h2>{drawn}")
+        chart_html = figure.to_html(full_html=False, include_plotlyjs=False)
+        parts.append(f"<h2>{html.escape(name)}</h2>{chart_html}")
     parts.append(f"<h2>Conditions</h2><pre>{html.escape(facts)}</pre>")
     return _PAGE.format(title=html.escape(title), style=STYLE, library=get_plotlyjs(), body="\n".join(parts))

@@ -15,9 +15,9 @@ from store.db.rows import EvaluationRow
 
 def show(groups: Sequence[Group]) -> None:
     """Show the charts, or nothing if no reasoning was altered."""
-    asked = {name: altered_tests(group) for name, group in names(groups).items()}
-    asked = {name: found for name, found in asked.items() if found}
-    if not asked:
+    tests_by_name = {name: altered_tests(group) for name, group in names(groups).items()}
+    tests_by_name = {name: tests for name, tests in tests_by_name.items() if tests}
+    if not tests_by_name:
         return
     with st.container(border=True):
         st.markdown(
@@ -26,12 +26,14 @@ def show(groups: Sequence[Group]) -> None:
             "first seeds only.",
         )
         with st.container(horizontal=True):
-            name = st.selectbox("Run", list(asked), index=len(asked) - 1, key="compare.thinking", width=320)
-            benchmarks = list(dict.fromkeys(each.benchmark for each in asked[name]))
+            name = st.selectbox(
+                "Run", list(tests_by_name), index=len(tests_by_name) - 1, key="compare.thinking", width=320
+            )
+            benchmarks = list(dict.fromkeys(each.benchmark for each in tests_by_name[name]))
             benchmark = st.selectbox("Benchmark", benchmarks, key=f"compare.thinking.{name}", width=260)
-        drawn = alterations([each for each in asked[name] if each.benchmark == benchmark])
+        series = alterations([each for each in tests_by_name[name] if each.benchmark == benchmark])
         alt = f"Share of the answers of {name} on {benchmark} that the CoT-faithfulness probe changed, by checkpoint"
-        live_chart(altered(drawn), key="compare.altered", alt=alt)
+        live_chart(altered(series), key="compare.altered", alt=alt)
 
 
 def altered_tests(group: Group) -> list[EvaluationRow]:
@@ -42,11 +44,11 @@ def altered_tests(group: Group) -> list[EvaluationRow]:
 def alterations(evaluations: Sequence[EvaluationRow]) -> list[Alteration]:
     """Return the figures of each alteration, from the newest evaluation of each step."""
     newest: dict[str, dict[int, EvaluationRow]] = {}
-    for each in sorted(evaluations, key=lambda each: each.id):
-        newest.setdefault(str(each.conditions.get("thinking")), {})[each.step] = each
-    made = []
+    for evaluation in sorted(evaluations, key=lambda each: each.id):
+        newest.setdefault(str(evaluation.conditions.get("thinking")), {})[evaluation.step] = evaluation
+    alterations_made = []
     for name, by_step in newest.items():
         steps = sorted(by_step)
         changed, low, high = ([by_step[s].metrics[f"changed{end}"] for s in steps] for end in ("", "_low", "_high"))
-        made.append(Alteration(name, steps, changed, low, high))
-    return made
+        alterations_made.append(Alteration(name, steps, changed, low, high))
+    return alterations_made

@@ -37,14 +37,14 @@ class AccuracyCurve(NamedTuple):
     n: Sequence[int]
 
 
-def along(curves: Sequence[AccuracyCurve], title: str, cursor: float | None) -> go.Figure:
+def accuracy_chart(curves: Sequence[AccuracyCurve], title: str, cursor: float | None) -> go.Figure:
     """Return accuracy with Wilson intervals over the cost; `cursor` marks the budget of the comparison."""
     lines = []
-    for each in curves:
-        bounds = np.array([wilson(right, n) for right, n in zip(each.right, each.n, strict=True)])
-        color, dash = method_style(each.method)
-        share = np.array(each.right) / np.array(each.n)
-        lines.append(Line(each.name, each.places, share, color, dash, bounds[:, 0], bounds[:, 1], sparse=True))
+    for curve in curves:
+        bounds = np.array([wilson(right, n) for right, n in zip(curve.right, curve.n, strict=True)])
+        color, dash = method_style(curve.method)
+        share = np.array(curve.right) / np.array(curve.n)
+        lines.append(Line(curve.name, curve.places, share, color, dash, bounds[:, 0], bounds[:, 1], sparse=True))
     figure = line_chart(lines, Frame(x_title=title, revision=title, cursor=cursor, height=340), share=True)
     return _marked(figure, curves)
 
@@ -68,8 +68,8 @@ def rewards(runs: Sequence[Rewarded], title: str) -> go.Figure:
 
 def _marked(figure: go.Figure, runs: Sequence[AccuracyCurve] | Sequence[Rewarded]) -> go.Figure:
     """Return the figure with a marker shape per rank of a method."""
-    for each in runs:
-        figure.update_traces(marker_symbol=SYMBOLS[each.rank % len(SYMBOLS)], selector={"uid": each.name})
+    for run in runs:
+        figure.update_traces(marker_symbol=SYMBOLS[run.rank % len(SYMBOLS)], selector={"uid": run.name})
     return figure
 
 
@@ -97,23 +97,23 @@ def altered(alterations: Sequence[Alteration]) -> go.Figure:
 def by_count(tallies: Sequence[Tally]) -> go.Figure:
     """Return the share of right answers by true count, with Wilson intervals."""
     lines = []
-    for each in tallies:
-        counts = sorted(each.counts)
-        right, n = np.array([each.counts[count] for count in counts], float).T
+    for tally in tallies:
+        counts = sorted(tally.counts)
+        right, n = np.array([tally.counts[count] for count in counts], float).T
         bounds = np.array([wilson(int(a), int(b)) for a, b in zip(right, n, strict=True)])
-        color, _ = method_style(each.method)
-        dash = DASHES[each.rank % len(DASHES)]
+        color, _ = method_style(tally.method)
+        dash = DASHES[tally.rank % len(DASHES)]
         x = np.array(counts, float)
-        lines.append(Line(each.name, x, right / n, color, dash, bounds[:, 0], bounds[:, 1], sparse=True))
+        lines.append(Line(tally.name, x, right / n, color, dash, bounds[:, 0], bounds[:, 1], sparse=True))
     return line_chart(lines, PLAIN._replace(x_title="true count", height=320), share=True)
 
 
-def heat(truth: Floats, answer: Floats) -> go.Figure:
+def answer_heat_map(truth: Floats, answer: Floats) -> go.Figure:
     """Return a heat map of answers (rows; `none` for no answer) by true count (columns), in percent."""
     top = int(min(np.nanmax([*truth, *answer, 0]), MOST_COUNTS))
     table = np.zeros((top + 2, top + 1))
-    for true, said in zip(truth, answer, strict=True):
-        row = 0 if np.isnan(said) else 1 + int(min(said, top))
+    for true, given in zip(truth, answer, strict=True):
+        row = 0 if np.isnan(given) else 1 + int(min(given, top))
         table[row, int(min(true, top))] += 1
     totals = table.sum(axis=0)
     share = np.divide(table, totals, out=np.full_like(table, np.nan), where=totals > 0)

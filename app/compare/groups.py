@@ -14,7 +14,7 @@ import numpy as np
 
 from app.shared import status
 from app.shared.conditions import differences
-from app.shared.lacking import is_script
+from app.shared.data_needs import is_script
 from store.db.rows import CheckpointRow, EvaluationRow, RunDetail, Scores
 from store.db.values import flat
 from trainer.spec import statistics
@@ -87,12 +87,14 @@ class Contrast(NamedTuple):
 
 def groups(members: Sequence[Member], arms: Mapping[int, str]) -> list[Group]:
     """Return runs grouped by configuration, ordered by method, style and rank; `arms` names an experiment's runs."""
-    found: dict[str, dict[int | None, Member]] = {}
+    by_configuration: dict[str, dict[int | None, Member]] = {}
     for member in sorted(members, key=lambda each: each.run.id):
-        found.setdefault(configuration(member.run), {})[member.run.seed] = member
-    made = [Group(tuple(by_seed[seed] for seed in sorted(by_seed, key=str))) for by_seed in found.values()]
-    named = [Group(group.members, arms.get(group.first.id)) for group in made]
-    return sorted(named, key=lambda g: (g.first.model, _place(g.first.method), g.label, g.first.lora_rank or 0))
+        by_configuration.setdefault(configuration(member.run), {})[member.run.seed] = member
+    unnamed = [
+        Group(tuple(by_seed[seed] for seed in sorted(by_seed, key=str))) for by_seed in by_configuration.values()
+    ]
+    labelled = [Group(group.members, arms.get(group.first.id)) for group in unnamed]
+    return sorted(labelled, key=lambda g: (g.first.model, _place(g.first.method), g.label, g.first.lora_rank or 0))
 
 
 def _place(method: str) -> int:
@@ -101,7 +103,7 @@ def _place(method: str) -> int:
 
 def configuration(run: RunDetail) -> str:
     """Return a text that is equal for runs that differ only in seed and name; a script's settings may be incomplete."""
-    return _but_seed(run.config) if run.config and not is_script(run) else run.uid
+    return _without_seed(run.config) if run.config and not is_script(run) else run.uid
 
 
 def is_test(evaluation: EvaluationRow) -> bool:
@@ -110,47 +112,49 @@ def is_test(evaluation: EvaluationRow) -> bool:
     return is_measured and evaluation.ended_at is not None
 
 
-def tried(configs: Sequence[Mapping[str, Any]]) -> int:
+def count_configurations(configs: Sequence[Mapping[str, Any]]) -> int:
     """Return the number of distinct configurations, ignoring seeds and names."""
-    return len(set(map(_but_seed, configs)))
+    return len(set(map(_without_seed, configs)))
 
 
-def _but_seed(config: Mapping[str, Any]) -> str:
+def _without_seed(config: Mapping[str, Any]) -> str:
     return json.dumps({**config, "name": "", "seed": 0}, sort_keys=True)
 
 
-def tested(member: Member, benchmark: str) -> EvaluationRow | None:
+def latest_test(member: Member, benchmark: str) -> EvaluationRow | None:
     """Return the finished test of the checkpoint chosen by validation, else of the last one.
 
     Test results do not influence the choice.
     """
-    found = [each for each in member.evaluations if each.benchmark == benchmark and is_test(each)]
+    tests = [each for each in member.evaluations if each.benchmark == benchmark and is_test(each)]
     best = next((row.step for row in member.checkpoints if row.kind == "best"), None)
-    chosen = [each for each in found if each.step == best] or found
+    chosen = [each for each in tests if each.step == best] or tests
     return max(chosen, key=lambda each: (each.step, each.id), default=None)
 
 
-def sampled(member: Member, benchmark: str) -> EvaluationRow | None:
-    """Return the latest finished test with samples, of the checkpoint that `tested` returns."""
-    shown = tested(member, benchmark)
-    found = [
+def latest_sampled_test(member: Member, benchmark: str) -> EvaluationRow | None:
+    """Return the latest finished test with samples, of the checkpoint that `latest_test` returns."""
+    greedy_test = latest_test(member, benchmark)
+    sampled_tests = [
         each
         for each in member.evaluations
         if (each.kind, each.benchmark) == ("test", benchmark) and each.ended_at is not None and "pass@1" in each.metrics
     ]
-    return max([e for e in found if shown and e.step == shown.step], key=lambda e: e.id, default=None)
+    return max(
+        [e for e in sampled_tests if greedy_test and e.step == greedy_test.step], key=lambda e: e.id, default=None
+    )
 
 
 def benchmarks(members: Sequence[Member]) -> list[str]:
     """Return the tested benchmarks, the runs' own datasets first."""
-    own = {member.run.dataset for member in members if member.run.method != "none"}
-    found = {each.benchmark for member in members for each in member.evaluations if is_test(each)}
-    return sorted(found, key=lambda name: (name not in own, name))
+    own_datasets = {member.run.dataset for member in members if member.run.method != "none"}
+    names = {each.benchmark for member in members for each in member.evaluations if is_test(each)}
+    return sorted(names, key=lambda name: (name not in own_datasets, name))
 
 
-def measured(group: Group, benchmark: str, scores: GetScores, *, close: bool = False) -> Measured | None:
+def measure_group(group: Group, benchmark: str, scores: GetScores, *, close: bool = False) -> Measured | None:
     """Return exact match or, with `close`, the share of similar traces; None unless every seed has it."""
-    evaluations = [tested(member, benchmark) for member in group.used]
+    evaluations = [latest_test(member, benchmark) for member in group.used]
     present = tuple(each for each in evaluations if each is not None)
     if len(present) < len(evaluations):
         return None
@@ -167,25 +171,25 @@ def measured(group: Group, benchmark: str, scores: GetScores, *, close: bool = F
 def baselines(group: Group, benchmark: str, scores: GetScores) -> dict[str, Measured]:
     """Return the latest finished baseline of each kind for the group's first seed."""
     evaluations = {
-        str(each.conditions.get("baseline")): each
-        for each in group.members[0].evaluations
-        if each.kind == "baseline" and each.benchmark == benchmark and each.ended_at is not None
+        str(evaluation.conditions.get("baseline")): evaluation
+        for evaluation in group.members[0].evaluations
+        if evaluation.kind == "baseline" and evaluation.benchmark == benchmark and evaluation.ended_at is not None
     }
-    found = {}
-    for name, each in evaluations.items():
-        correct = scores(each.id).correct
+    measured_by_name = {}
+    for name, evaluation in evaluations.items():
+        correct = scores(evaluation.id).correct
         estimate = Estimate(float(correct.mean()), *statistics.wilson(int(correct.sum()), len(correct)))
-        found[name] = Measured(estimate, len(correct), 1, (each,))
-    return found
+        measured_by_name[name] = Measured(estimate, len(correct), 1, (evaluation,))
+    return measured_by_name
 
 
 def contrast(first: Group, second: Group, benchmark: str, scores: GetScores) -> Contrast:
     """Return `first` minus `second` if the conditions of all evaluations agree, except for the style."""
     enough = min(len(first.members), len(second.members)) >= SEEDS_FOR_METHODS
     sides = [group.members if enough else group.members[:1] for group in (first, second)]
-    found = [[tested(member, benchmark) for member in side] for side in sides]
-    evaluations = [[each for each in side if each is not None] for side in found]
-    if any(len(kept) < len(side) for kept, side in zip(evaluations, sides, strict=True)):
+    tests = [[latest_test(member, benchmark) for member in side] for side in sides]
+    evaluations = [[each for each in side if each is not None] for side in tests]
+    if any(len(tested_members) < len(side) for tested_members, side in zip(evaluations, sides, strict=True)):
         return Contrast(("not measured for both",))
     reference = evaluations[0][0]
     reasons = dict.fromkeys(
@@ -197,14 +201,16 @@ def contrast(first: Group, second: Group, benchmark: str, scores: GetScores) -> 
         reasons["no common examples"] = None
     if reasons or values is None:
         return Contrast(tuple(reasons))
-    similar, known = _matrix(loaded, close=True)
+    similar, similar_images = _matrix(loaded, close=True)
     has_one_encoder = len({each.encoder for side in evaluations for each in side}) == 1
     return Contrast(
         (),
         len(images),
         len(sides[0]) if enough else 1,
         statistics.difference(values[0], values[1], images),
-        statistics.difference(similar[0], similar[1], known) if similar is not None and has_one_encoder else None,
+        statistics.difference(similar[0], similar[1], similar_images)
+        if similar is not None and has_one_encoder
+        else None,
         _p_value(values[0], values[1], images),
     )
 
@@ -217,29 +223,29 @@ def _p_value(first: statistics.Scores, second: statistics.Scores, images: statis
 
 def _matrix(sides: Sequence[Sequence[Scores]], *, close: bool) -> tuple[list[statistics.Scores] | None, list[str]]:
     """Return each side's (seeds, items) on the examples that all share, and the items' images; None without any."""
-    every = [each for side in sides for each in side]
+    every = [scores for side in sides for scores in side]
     shared = every[0].example_id
-    for each in every:
-        has_value = ~np.isnan(each.similarity) if close else ~np.isnan(each.correct)
-        shared = np.intersect1d(shared, each.example_id[has_value])
+    for scores in every:
+        has_value = ~np.isnan(scores.similarity) if close else ~np.isnan(scores.correct)
+        shared = np.intersect1d(shared, scores.example_id[has_value])
     if not len(shared):
         return None, []
-    picked = [[_on(each, shared, close) for each in side] for side in sides]
+    picked = [[_values_on(scores, shared, close) for scores in side] for side in sides]
     images = every[0].image[np.searchsorted(every[0].example_id, shared)]
     return [np.stack(side) for side in picked], images.tolist()
 
 
-def _on(each: Scores, shared: Any, close: bool) -> Any:
-    rows = np.searchsorted(each.example_id, shared)
-    return (each.similarity[rows] > CLOSE).astype(float) if close else each.correct[rows]
+def _values_on(scores: Scores, shared: Any, close: bool) -> Any:
+    rows = np.searchsorted(scores.example_id, shared)
+    return (scores.similarity[rows] > CLOSE).astype(float) if close else scores.correct[rows]
 
 
 def config_differences(runs: Sequence[RunDetail]) -> dict[str, list[Any]]:
     """Return the fields in which the runs differ, including names and seeds, with each run's value."""
     configs = [flat(run.config) for run in runs]
     keys = dict.fromkeys(key for config in configs for key in config)
-    found = {key: [config.get(key) for config in configs] for key in keys}
-    return {key: values for key, values in found.items() if len(set(map(str, values))) > 1}
+    values_by_key = {key: [config.get(key) for config in configs] for key in keys}
+    return {key: values for key, values in values_by_key.items() if len(set(map(str, values))) > 1}
 
 
 def is_control(group: Group) -> bool:

@@ -26,24 +26,26 @@ def progress(experiment: ExperimentRow, was_open: bool) -> None:
     failed = [job for job in ended if job.state != "finished"]
     running = [job for job in jobs if job.state in status.ACTIVE]
     trained = sum(job.kind == "train" and job.state == "finished" for job in jobs)
-    words = f"{len(ended)} of {len(jobs)} jobs ended, {trained} runs trained"
-    words += f", {len(failed)} did not finish" if failed else ""
+    summary = f"{len(ended)} of {len(jobs)} jobs ended, {trained} runs trained"
+    summary += f", {len(failed)} did not finish" if failed else ""
     if not running and not failed and len(ended) == len(jobs):
-        st.caption(f"{words}.")
+        st.caption(f"{summary}.")
         return
     with st.container(border=True, key="experiment-progress", gap="xsmall"):
-        st.progress(len(ended) / max(1, len(jobs)), text=words)
+        st.progress(len(ended) / max(1, len(jobs)), text=summary)
         for job in running:
-            st.page_link(RUN_PAGE, label=doing(job), icon=":material/play_arrow:", query_params={"run": job.run_uid})
+            st.page_link(
+                RUN_PAGE, label=job_summary(job), icon=":material/play_arrow:", query_params={"run": job.run_uid}
+            )
         for job in failed:
-            st.page_link(RUN_PAGE, label=doing(job), icon=":material/error:", query_params={"run": job.run_uid})
+            st.page_link(RUN_PAGE, label=job_summary(job), icon=":material/error:", query_params={"run": job.run_uid})
             if job.error:
                 st.text(job.error)
     if was_open and not any(job.state in status.OPEN for job in jobs):
         st.rerun()
 
 
-def doing(job: JobRow) -> str:
-    what = job.arguments.get("benchmark", "") if job.kind == "evaluate" else ""
-    parts = [job.run_name, f"{job.kind} {what}".strip(), job.activity or status.look(job.state).label]
+def job_summary(job: JobRow) -> str:
+    benchmark = job.arguments.get("benchmark", "") if job.kind == "evaluate" else ""
+    parts = [job.run_name, f"{job.kind} {benchmark}".strip(), job.activity or status.look(job.state).label]
     return format.literal(" · ".join(parts))

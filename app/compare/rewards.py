@@ -36,23 +36,23 @@ def show(store: Store, groups: Sequence[Group], budget: Budget) -> None:
         return
     weights = definition(trained)
     answers = st.segmented_control("Answers", ANSWERS, default=ANSWERS[0], key="compare.answers", required=True)
-    st.caption(f"Total = {format.literal(words(weights))}")
-    drawn, unknown = [], []
+    st.caption(f"Total = {format.literal(weights_text(weights))}")
+    series, unknown = [], []
     for name, group in trained.items():
-        found = _rescored(store, group, weights, is_sampled=answers == "sampled")
-        if found is None:
+        totals_by_step = _rescored(store, group, weights, is_sampled=answers == "sampled")
+        if totals_by_step is None:
             unknown.append(name)
-        elif found:
+        elif totals_by_step:
             spent = cost(store, group.first)
-            places = np.array([spent.at(step, budget) for step in found])
-            totals = np.array(list(found.values()))
-            drawn.append(Rewarded(name, group.first.method, rank_place(groups, group), places, totals))
+            places = np.array([spent.at(step, budget) for step in totals_by_step])
+            totals = np.array(list(totals_by_step.values()))
+            series.append(Rewarded(name, group.first.method, rank_place(groups, group), places, totals))
     if unknown:
         parts = ", ".join(map(format.literal, unknown))
         st.caption(f"Left out because they did not record all components of this definition: {parts}.")
-    if drawn:
-        alt = f"Mean total reward of the probes' {answers} answers over {BUDGETS[budget]}, as {words(weights)}"
-        live_chart(rewards(drawn, BUDGETS[budget]), key=f"compare.rewards.{budget}", alt=alt)
+    if series:
+        alt = f"Mean total reward of the probes' {answers} answers over {BUDGETS[budget]}, as {weights_text(weights)}"
+        live_chart(rewards(series, BUDGETS[budget]), key=f"compare.rewards.{budget}", alt=alt)
     elif not unknown:
         st.caption(f"No probe has {answers} answers yet.")
 
@@ -62,8 +62,8 @@ def definition(trained: Mapping[str, Group]) -> Weights:
     by_words: dict[str, Weights] = {}
     for group in sorted(trained.values(), key=lambda group: group.first.method != "grpo"):
         if group.first.reward_weights:
-            by_words.setdefault(words(group.first.reward_weights), group.first.reward_weights)
-    of = {text: [n for n, g in trained.items() if words(g.first.reward_weights) == text] for text in by_words}
+            by_words.setdefault(weights_text(group.first.reward_weights), group.first.reward_weights)
+    of = {text: [n for n, g in trained.items() if weights_text(g.first.reward_weights) == text] for text in by_words}
     chosen = st.selectbox(
         "Definition",
         [*by_words, OWN],
@@ -80,7 +80,7 @@ def definition(trained: Mapping[str, Group]) -> Weights:
         }
 
 
-def words(weights: Weights) -> str:
+def weights_text(weights: Weights) -> str:
     """Return weights as text: `2 × format + 0.25 × steps`."""
     return " + ".join(f"{weight:g} × {label}" for label, weight in sorted(weights.items()) if weight) or "nothing"
 
@@ -91,15 +91,17 @@ def _rescored(store: Store, group: Group, weights: Weights, *, is_sampled: bool)
     scheme = json.dumps(dict(weights), sort_keys=True)
     config = json.dumps(group.first.config, sort_keys=True)
     totals = _totals(store, tuple(probes.values()), is_sampled, scheme, config)
-    known = {step: total for step, total in zip(probes, totals, strict=True) if total is not None}
-    return None if probes and not known else dict(sorted(known.items()))
+    known_totals = {step: total for step, total in zip(probes, totals, strict=True) if total is not None}
+    return None if probes and not known_totals else dict(sorted(known_totals.items()))
 
 
-@data.kept(64)
+@data.cache_by_arguments(64)
 def _totals(store: Store, probes: tuple[int, ...], is_sampled: bool, weights: str, config: str) -> list[float | None]:
     scheme, settings = Scheme(json.loads(weights)), _readable(json.loads(config))
-    found = ([row for row in iter_predictions_of(store, probe) if bool(row.sample) == is_sampled] for probe in probes)
-    return [mean_total(rows, settings, scheme) for rows in found]
+    rows_by_probe = (
+        [row for row in iter_predictions_of(store, probe) if bool(row.sample) == is_sampled] for probe in probes
+    )
+    return [mean_total(rows, settings, scheme) for rows in rows_by_probe]
 
 
 def _readable(config: dict[str, Any]) -> RunConfig:

@@ -10,7 +10,7 @@ import streamlit as st
 from app.compare import groups as comparison
 from app.compare.groups import Group, Member
 from app.shared import data, format, links, run_picker
-from app.shared.lacking import is_script
+from app.shared.data_needs import is_script
 from store.db.rows import ExperimentRow, RunRow
 
 ALL = "all"
@@ -36,15 +36,15 @@ def choose(runs: Sequence[RunRow]) -> ComparedRuns:
     if uids:
         st.caption(f"{len(uids)} runs selected.")
         st.button("Show all runs", icon=":material/close:", type="tertiary", on_click=run_picker.clear_compared)
-        wanted = [run for run in runs if run.uid in frozenset(uids)]
-        return _chosen(wanted, None, MOST)
+        selected_runs = [run for run in runs if run.uid in frozenset(uids)]
+        return _compare(selected_runs, None, MOST)
     by_uid = {row.uid: row for row in experiments}
     if not by_uid:
-        return _chosen(tested(runs), None, NEWEST)
+        return _compare(tested_runs(runs), None, NEWEST)
     in_view = next((run.id for run in runs if run.uid == st.query_params.get("run")), None)
-    own = next((row for row in experiments if in_view in row.arms), experiments[0])
-    asked = st.query_params.get("experiment", own.uid)
-    st.session_state["compare.experiment"] = asked if asked in by_uid else ALL
+    default_experiment = next((row for row in experiments if in_view in row.arms), experiments[0])
+    requested_uid = st.query_params.get("experiment", default_experiment.uid)
+    st.session_state["compare.experiment"] = requested_uid if requested_uid in by_uid else ALL
     uid = st.selectbox(
         "Experiment",
         [*by_uid, ALL],
@@ -54,15 +54,15 @@ def choose(runs: Sequence[RunRow]) -> ComparedRuns:
     )
     experiment = by_uid.get(uid)
     if experiment is None:
-        return _chosen(tested(runs), None, NEWEST)
-    return _chosen([run for run in runs if run.id in experiment.arms], experiment, MOST)
+        return _compare(tested_runs(runs), None, NEWEST)
+    return _compare([run for run in runs if run.id in experiment.arms], experiment, MOST)
 
 
 def label(experiment: ExperimentRow) -> str:
     return f"{experiment.name} · {len(experiment.arms)} runs · {experiment.uid}"
 
 
-def tested(runs: Sequence[RunRow]) -> list[RunRow]:
+def tested_runs(runs: Sequence[RunRow]) -> list[RunRow]:
     """Return the runs with a finished test: others would only use up places among those compared."""
     if len(runs) <= NEWEST:
         return list(runs)
@@ -70,31 +70,31 @@ def tested(runs: Sequence[RunRow]) -> list[RunRow]:
     return [run for run in runs if run.id in ids or (is_script(run) and run.id in scripts)]
 
 
-def _chosen(runs: Sequence[RunRow], experiment: ExperimentRow | None, most: int) -> ComparedRuns:
-    """Return the first `most` of the runs, which are ordered newest first."""
+def _compare(runs: Sequence[RunRow], experiment: ExperimentRow | None, limit: int) -> ComparedRuns:
+    """Return the first `limit` of the runs, which are ordered newest first."""
     comparable = [run for run in runs if run.method in comparison.METHODS or is_script(run)]
-    ids = tuple(run.id for run in comparable[:most])
-    found, evaluations, saved = data.get_runs(ids), data.evaluations_by_run(ids), data.checkpoints_by_run(ids)
-    members = [Member(found[id], evaluations[id], saved[id]) for id in ids if id in found]
+    ids = tuple(run.id for run in comparable[:limit])
+    details, evaluations, saved = data.get_runs(ids), data.evaluations_by_run(ids), data.checkpoints_by_run(ids)
+    members = [Member(details[id], evaluations[id], saved[id]) for id in ids if id in details]
     groups = comparison.groups(members, experiment.arms if experiment else {})
-    return ComparedRuns(groups, members, experiment, _left_out(len(comparable), most))
+    return ComparedRuns(groups, members, experiment, _left_out(len(comparable), limit))
 
 
-def _left_out(count: int, most: int) -> str:
-    if count <= most:
+def _left_out(count: int, limit: int) -> str:
+    if count <= limit:
         return ""
-    what = "tested runs" if most == NEWEST else "chosen runs"
-    return f"Comparing the newest {most} of {format.count(count)} {what}: select others on the Runs page."
+    noun = "tested runs" if limit == NEWEST else "chosen runs"
+    return f"Comparing the newest {limit} of {format.count(count)} {noun}: select others on the Runs page."
 
 
 def names(groups: Sequence[Group]) -> dict[str, Group]:
     """Return groups by a distinguishing name."""
-    found: dict[str, Group] = {}
+    groups_by_name: dict[str, Group] = {}
     for group in groups:
         rank = f" r{group.first.lora_rank}" if group.first.lora_rank else ""
         name = f"{group.label}{rank} · {group.first.model.rstrip('/').rpartition('/')[2]}"
-        found[name if name not in found else f"{name} · {group.first.name} {group.first.uid}"] = group
-    return found
+        groups_by_name[name if name not in groups_by_name else f"{name} · {group.first.name} {group.first.uid}"] = group
+    return groups_by_name
 
 
 def rank_place(groups: Sequence[Group], group: Group) -> int:
@@ -103,7 +103,7 @@ def rank_place(groups: Sequence[Group], group: Group) -> int:
     return ranks.index(group.first.lora_rank or 0)
 
 
-def nothing(chosen: ComparedRuns) -> str:
+def nothing_message(chosen: ComparedRuns) -> str:
     """Return a sentence that says why there is nothing to compare."""
     if chosen.experiment is not None:
         return (

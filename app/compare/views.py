@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from app.compare import groups as comparison
-from app.compare.figures import Tally, by_count, heat
+from app.compare.figures import Tally, answer_heat_map, by_count
 from app.compare.groups import Group
 from app.compare.selection import names, rank_place
 from app.shared import data, format, links
@@ -46,7 +46,7 @@ FIGURES = {
 
 def path_figure(groups: Sequence[Group]) -> Any:
     """Return validation accuracy against similarity, by checkpoint of each group's first seed."""
-    drawn = []
+    run_paths = []
     for name, group in names(groups).items():
         points = {
             e.step: (e.metrics["exact_match"], e.metrics["cos_mean"])
@@ -56,19 +56,19 @@ def path_figure(groups: Sequence[Group]) -> Any:
         if points:
             steps = sorted(points)
             accuracy, similarity = zip(*(points[step] for step in steps), strict=True)
-            drawn.append(Path(name, group.first.method, rank_place(groups, group), steps, accuracy, similarity))
-    return paths(drawn) if drawn else None
+            run_paths.append(Path(name, group.first.method, rank_place(groups, group), steps, accuracy, similarity))
+    return paths(run_paths) if run_paths else None
 
 
 def count_figure(groups: Sequence[Group], benchmark: str) -> Any:
-    drawn = []
+    tallies = []
     for name, group in names(groups).items():
-        evaluation = comparison.tested(group.members[0], benchmark)
+        evaluation = comparison.latest_test(group.members[0], benchmark)
         counts = evaluation.metrics.get("by_count") if evaluation else None
         if counts:
             tally = {int(count): pair for count, pair in counts.items()}
-            drawn.append(Tally(name, group.first.method, rank_place(groups, group), tally))
-    return by_count(drawn) if drawn else None
+            tallies.append(Tally(name, group.first.method, rank_place(groups, group), tally))
+    return by_count(tallies) if tallies else None
 
 
 def charts(groups: Sequence[Group], benchmark: str) -> None:
@@ -95,15 +95,18 @@ def charts(groups: Sequence[Group], benchmark: str) -> None:
 
 def figures_table(groups: Sequence[Group], benchmark: str) -> None:
     """Show the other metrics from the test of each group's first seed."""
-    tested = {name: comparison.tested(group.members[0], benchmark) for name, group in names(groups).items()}
-    found = {name: evaluation.metrics for name, evaluation in tested.items() if evaluation is not None}
-    if not any(values.get(key) is not None for values in found.values() for key in FIGURES):
+    tests = {name: comparison.latest_test(group.members[0], benchmark) for name, group in names(groups).items()}
+    metrics_by_run = {name: evaluation.metrics for name, evaluation in tests.items() if evaluation is not None}
+    if not any(values.get(key) is not None for values in metrics_by_run.values() for key in FIGURES):
         st.caption(f"No other metrics were recorded on {format.literal(benchmark)}.")
         return
     # Without numbered steps, as in prose, their number cannot be compared with the count.
-    shown = {name: values if values.get("mean_steps") else {**values, COUNTED: None} for name, values in found.items()}
+    rows = {
+        name: values if values.get("mean_steps") else {**values, COUNTED: None}
+        for name, values in metrics_by_run.items()
+    }
     st.dataframe(
-        {"run": list(shown)} | {label: [row.get(key) for row in shown.values()] for key, label in FIGURES.items()},
+        {"run": list(rows)} | {label: [row.get(key) for row in rows.values()] for key, label in FIGURES.items()},
         hide_index=True,
         placeholder=format.UNKNOWN,
         column_config={label: st.column_config.NumberColumn(format="%.3g") for label in FIGURES.values()},
@@ -113,23 +116,23 @@ def figures_table(groups: Sequence[Group], benchmark: str) -> None:
 
 def confusion(store: Store, groups: Sequence[Group], benchmark: str) -> None:
     """Show one group's answers by true count."""
-    by_name = {n: g for n, g in names(groups).items() if comparison.tested(g.members[0], benchmark) is not None}
+    by_name = {n: g for n, g in names(groups).items() if comparison.latest_test(g.members[0], benchmark) is not None}
     if not by_name:
         return
     name = st.selectbox("Answers of", list(by_name), index=len(by_name) - 1, key="compare.heat", width=320)
-    evaluation = comparison.tested(by_name[name].members[0], benchmark)
+    evaluation = comparison.latest_test(by_name[name].members[0], benchmark)
     if evaluation is not None:
-        found = data.read_scores(evaluation.id)
-        if not np.isfinite(found.truth).any():
+        scores = data.read_scores(evaluation.id)
+        if not np.isfinite(scores.truth).any():
             st.caption(f"No question of {format.literal(benchmark)} has a count as its gold answer.")
             return
         alt = f"Answers of {name} by true count on {benchmark}"
-        live_chart(heat(found.truth, found.answer), key="compare.confusion", alt=alt)
+        live_chart(answer_heat_map(scores.truth, scores.answer), key="compare.confusion", alt=alt)
 
 
 def compare_examples(store: Store, groups: Sequence[Group], benchmark: str) -> None:
     """Compare two checkpoints example by example: how many and which examples only one of them got right."""
-    by_name = {n: g for n, g in names(groups).items() if comparison.tested(g.members[0], benchmark) is not None}
+    by_name = {n: g for n, g in names(groups).items() if comparison.latest_test(g.members[0], benchmark) is not None}
     if len(by_name) < 2:
         st.caption("This needs two runs with tests on this benchmark.")
         return
@@ -139,8 +142,8 @@ def compare_examples(store: Store, groups: Sequence[Group], benchmark: str) -> N
     with st.container(horizontal=True):
         first = st.selectbox("First run", options, index=len(options) - 1, key="compare.one", width=300)
         second = st.selectbox("Second run", options, index=rival, key="compare.other", width=300)
-    tested = [comparison.tested(by_name[name].members[0], benchmark) for name in (first, second)]
-    one, other = (data.read_scores(each.id) for each in tested if each is not None)
+    tests = [comparison.latest_test(by_name[name].members[0], benchmark) for name in (first, second)]
+    one, other = (data.read_scores(each.id) for each in tests if each is not None)
     shared, i, j = np.intersect1d(one.example_id, other.example_id, return_indices=True)
     outcomes = {
         f"only {first} right": (one.correct[i] > 0) & (other.correct[j] == 0),
@@ -197,8 +200,8 @@ def card(example: Any, *sides: Side) -> str:
 
 
 def answer(name: str, scores: Scores, place: int, group: Group) -> str:
-    said = scores.answer[place]
-    text = "no count" if np.isnan(said) else f"{said:.0f}"
+    count = scores.answer[place]
+    text = "no count" if np.isnan(count) else f"{count:.0f}"
     sign = {1.0: "✔", 0.0: "✘"}.get(float(scores.correct[place]), "")
     query = f"run={group.first.uid}&view=Predictions&evaluation={scores.evaluation_id}"
     link = visible(f"{TRACES}?{query}&prediction={scores.prediction_id[place]}")

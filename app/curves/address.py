@@ -30,17 +30,21 @@ def read(name: str) -> list[str] | None:
 
 def legend(keys: Iterable[str]) -> Legend:
     """Return which of these keys the legend has hidden or brought to the front."""
-    known = list(keys)
-    shown = read("only")
-    hidden = [key for key in known if key not in shown] if shown is not None else read("hidden") or []
+    known_keys = list(keys)
+    visible_keys = read("only")
+    hidden = (
+        [key for key in known_keys if key not in visible_keys] if visible_keys is not None else read("hidden") or []
+    )
     front = st.query_params.get("front")
-    return Legend(tuple(key for key in hidden if key in known), front if front in known else None)
+    return Legend(tuple(key for key in hidden if key in known_keys), front if front in known_keys else None)
 
 
 def keep_legend(chosen: Legend, keys: Iterable[str]) -> None:
     """Write the legend's state to the URL, as the shorter list of hidden or visible keys."""
-    shown = [key for key in keys if key not in chosen.hidden]
+    visible_keys = [key for key in keys if key not in chosen.hidden]
     place = {"front": chosen.front} if chosen.front else {}
     if chosen.hidden:
-        place |= {"only": join(shown)} if len(shown) < len(chosen.hidden) else {"hidden": join(chosen.hidden)}
+        place |= (
+            {"only": join(visible_keys)} if len(visible_keys) < len(chosen.hidden) else {"hidden": join(chosen.hidden)}
+        )
     links.go("hidden", "only", "front", **place)

@@ -63,11 +63,11 @@ def axis(kind: Kind, clocks: Mapping[int, Clock], runs: Sequence[RunDetail]) -> 
             f"time ({unit})", {id: Scale(clocks[id].step.astype(float), at / size) for id, at in elapsed.items()}
         )
     if kind == "tokens":
-        known = {id: np.isfinite(clock.tokens) for id, clock in clocks.items()}
+        has_tokens = {id: np.isfinite(clock.tokens) for id, clock in clocks.items()}
         scales = {
-            id: Scale(clocks[id].step[kept].astype(float), running_tokens(clocks[id].tokens[kept]))
-            for id, kept in known.items()
-            if kept.any()
+            id: Scale(clocks[id].step[mask].astype(float), running_tokens(clocks[id].tokens[mask]))
+            for id, mask in has_tokens.items()
+            if mask.any()
         }
         return SharedAxis("tokens", scales)
     if kind == "examples":

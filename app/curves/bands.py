@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating[Any]]
-MOST = 400
+MAX_POSITIONS = 400
 """Maximum number of points of a group's curve."""
 Spread = Literal[
     "mean ± standard error",
@@ -49,21 +49,21 @@ class Band(NamedTuple):
     n: npt.NDArray[np.int64]
 
 
-def known(points: Points) -> Points:
+def finite_points(points: Points) -> Points:
     """Return the points with finite values."""
-    kept = np.isfinite(points.x) & np.isfinite(points.y)
-    return Points(points.x[kept], points.y[kept])
+    is_finite = np.isfinite(points.x) & np.isfinite(points.y)
+    return Points(points.x[is_finite], points.y[is_finite])
 
 
-def grid(curves: Sequence[Points], most: int = MOST) -> Floats:
-    """Return all positions of the curves if there are at most `most`, else evenly spaced ones including the ends."""
+def grid(curves: Sequence[Points], limit: int = MAX_POSITIONS) -> Floats:
+    """Return all positions of the curves if there are at most `limit`, else evenly spaced ones including the ends."""
     places = np.unique(np.concatenate([curve.x for curve in curves])) if curves else np.empty(0)
-    return places if len(places) <= most else np.linspace(places[0], places[-1], most)
+    return places if len(places) <= limit else np.linspace(places[0], places[-1], limit)
 
 
 def band(curves: Sequence[Points], spread: Spread) -> Band:
     """Return the curve of a group; runs without values do not count."""
-    runs = [each for each in map(known, curves) if len(each.x)]
+    runs = [each for each in map(finite_points, curves) if len(each.x)]
     x = grid(runs)
     if not len(x):
         return Band(x, x, x, x, np.empty(0, np.int64))
@@ -92,16 +92,16 @@ def _spread(values: Floats, n: npt.NDArray[np.int64], spread: Spread) -> tuple[F
 
 def common_end(curves: Sequence[Points]) -> float | None:
     """Return the last position that all curves reach; None if one has no values."""
-    ends = [each.x[-1] if len(each.x) else None for each in map(known, curves)]
+    ends = [each.x[-1] if len(each.x) else None for each in map(finite_points, curves)]
     return None if not ends or None in ends else float(min(end for end in ends if end is not None))
 
 
 def mean_until(points: Points, end: float) -> float:
     """Return a curve's mean from its first position to `end`, by its area; NaN if it begins later."""
-    x, y = known(points)
+    x, y = finite_points(points)
     if not len(x) or x[0] > end:
         return float("nan")
-    kept = x <= end
-    x, y = np.append(x[kept], end), np.append(y[kept], np.interp(end, x, y))
+    is_before_end = x <= end
+    x, y = np.append(x[is_before_end], end), np.append(y[is_before_end], np.interp(end, x, y))
     width = x[-1] - x[0]
     return float(np.trapezoid(y, x) / width) if width > 0 else float(y[0])

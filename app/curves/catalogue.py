@@ -82,8 +82,8 @@ def chart(key: str) -> MetricChart:
 
 def metric(chart: MetricChart, recorded: Recorded) -> str | None:
     """Return the metric that a chart draws; None if no run recorded any of its metrics."""
-    found = [name for name in chart.metrics if recorded.get(name)]
-    return max(found, key=lambda name: len(recorded[name]), default=None)
+    recorded_names = [name for name in chart.metrics if recorded.get(name)]
+    return max(recorded_names, key=lambda name: len(recorded[name]), default=None)
 
 
 def is_sparse(metric: str) -> bool:
@@ -98,8 +98,8 @@ def matching(names: Iterable[str], pattern: str) -> list[str]:
 
 def by_prefix(names: Sequence[str]) -> dict[str, list[str]]:
     """Return sorted names by prefix, the part before the first slash; `` for those without a slash."""
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name in sorted(names):
         prefix, slash, _ = name.partition("/")
-        found.setdefault(prefix if slash else "", []).append(name)
-    return dict(sorted(found.items()))
+        groups.setdefault(prefix if slash else "", []).append(name)
+    return dict(sorted(groups.items()))

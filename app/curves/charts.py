@@ -15,7 +15,7 @@ from app.curves.catalogue import MetricChart
 from app.curves.figures import ChartStyle, RunCurve
 from app.curves.grouping import Entry
 from app.curves.numbers import numbers
-from app.curves.rewards import Weights, total, words
+from app.curves.rewards import Weights, total, weights_text
 from app.shared import data, format, links, status
 from app.shared import figures as shared
 from app.shared.links import Zoom
@@ -54,26 +54,26 @@ class ChartsView(NamedTuple):
 def draw(entries: Sequence[Entry], view: ChartsView, *, on_point: Callable[[ClickedPoint], None]) -> None:
     """Show the charts that have data in a grid that adapts to the width of the page."""
     wide, tables = (address.read(name) or [] for name in ("wide", "numbers"))
-    shown = [(key, catalogue.metric(catalogue.chart(key), view.recorded)) for key in view.charts]
-    for is_wide, part in _rows([(key, metric, key in wide) for key, metric in shown if metric is not None]):
+    chosen = [(key, catalogue.metric(catalogue.chart(key), view.recorded)) for key in view.charts]
+    for is_wide, part in _rows([(key, metric, key in wide) for key, metric in chosen if metric is not None]):
         with st.grid(1 if is_wide else 3, min_column_width=320, gap="small"):
             for key, metric in part:
                 chart = catalogue.chart(key)
                 with st.container(border=True, key=f"overlay_{key.encode().hex()}", gap="xxsmall"):
                     _one(chart, metric, entries, view, is_wide, key in tables, on_point)
-    absent = [catalogue.chart(key).title for key, metric in shown if metric is None]
+    absent = [catalogue.chart(key).title for key, metric in chosen if metric is None]
     if absent:
         st.caption(f"Not recorded by any of these runs: {', '.join(map(format.literal, absent))}.")
 
 
 def _rows(charts: Sequence[tuple[str, str, bool]]) -> list[tuple[bool, list[tuple[str, str]]]]:
     """Return the charts in order, in rows that are either all wide or all narrow."""
-    found: list[tuple[bool, list[tuple[str, str]]]] = []
+    rows: list[tuple[bool, list[tuple[str, str]]]] = []
     for key, metric, is_wide in charts:
-        if not found or found[-1][0] != is_wide:
-            found.append((is_wide, []))
-        found[-1][1].append((key, metric))
-    return found
+        if not rows or rows[-1][0] != is_wide:
+            rows.append((is_wide, []))
+        rows[-1][1].append((key, metric))
+    return rows
 
 
 def _one(
@@ -86,11 +86,13 @@ def _one(
     on_point: Callable[[ClickedPoint], None],
 ) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        told = " ".join((chart.help, f"Shows {format.literal(metric)}.")).strip()
-        st.markdown(f"**{format.literal(chart.title)}**", help=told if metric != chart.title else None, width="stretch")
+        help_text = " ".join((chart.help, f"Shows {format.literal(metric)}.")).strip()
+        st.markdown(
+            f"**{format.literal(chart.title)}**", help=help_text if metric != chart.title else None, width="stretch"
+        )
         _menu(chart, view.charts)
-    drawn = curves(metric, entries, view)
-    if not any(each for _, each in drawn):
+    entry_curves = curves(metric, entries, view)
+    if not any(each for _, each in entry_curves):
         st.caption("These runs have no values in the visible range.")
         return
     look = ChartStyle(
@@ -105,44 +107,44 @@ def _one(
         tall=is_wide,
     )
     live_chart(
-        figures.overlay(drawn, look),
+        figures.overlay(entry_curves, look),
         key=f"overlay.{chart.key}",
-        alt=takeaway(chart, drawn, view.axis.title),
+        alt=takeaway(chart, entry_curves, view.axis.title),
         on_click=on_point,
         on_zoom=links.set_zoom,
         legend=view.legend,
     )
     if metric in REWARDS and view.weights:
-        told = format.literal(words(view.weights))
-        st.caption(f"These runs have different reward weights; all are rescored with the most common ones: {told}.")
-    _missing(metric, entries, drawn, view)
+        common = format.literal(weights_text(view.weights))
+        st.caption(f"These runs have different reward weights; all are rescored with the most common ones: {common}.")
+    _missing(metric, entries, entry_curves, view)
     if with_numbers:
-        numbers(chart, metric, drawn, view.axis)
+        numbers(chart, metric, entry_curves, view.axis)
 
 
 def curves(metric: str, entries: Sequence[Entry], view: ChartsView) -> list[tuple[Entry, list[RunCurve]]]:
     """Return the curves of each entry on the axis, within the zoom."""
     runs = [run for entry in entries for run in entry.members]
-    found = alike(runs, metric, view) if metric in REWARDS and view.weights else read(runs, metric, view)
+    bands = rescored_bands(runs, metric, view) if metric in REWARDS and view.weights else read(runs, metric, view)
     smoothing = 0.0 if catalogue.is_sparse(metric) else view.smoothing
 
-    def of(run: RunRow) -> RunCurve:
-        rolled = found[run.id]
+    def curve_of(run: RunRow) -> RunCurve:
+        rolled = bands[run.id]
         last = np.minimum(rolled.step + rolled.width - 1, max(run.step, int(rolled.step[-1])))
         places = (view.axis.place(run.id, rolled.step), view.axis.place(run.id, last))
         return figures.curve(run.uid, run.name, rolled, *places, smoothing)
 
     return [
-        (entry, [of(run) for run in entry.members if len(found[run.id].step) and view.axis.has(run.id)])
+        (entry, [curve_of(run) for run in entry.members if len(bands[run.id].step) and view.axis.has(run.id)])
         for entry in entries
     ]
 
 
-def alike(runs: Sequence[RunRow], metric: str, view: ChartsView) -> dict[int, Band]:
+def rescored_bands(runs: Sequence[RunRow], metric: str, view: ChartsView) -> dict[int, Band]:
     """Return the reward of runs with different weights, rescored under the page's definition."""
     weights = view.weights or {}
     parts = {name: read(runs, f"{metric}/{name}", view) for name in weights}
-    return {run.id: total({name: found[run.id] for name, found in parts.items()}, weights) for run in runs}
+    return {run.id: total({name: bands[run.id] for name, bands in parts.items()}, weights) for run in runs}
 
 
 def read(runs: Sequence[RunRow], metric: str, view: ChartsView) -> dict[int, Band]:
@@ -155,45 +157,47 @@ def read(runs: Sequence[RunRow], metric: str, view: ChartsView) -> dict[int, Ban
         part |= {"lo": max(0, first - margin - shared.warm_up(view.smoothing)), "hi": last + margin}
     ended = tuple(run.id for run in runs if run.status not in status.OPEN)
     live = tuple(run.id for run in runs if run.status in status.OPEN)
-    found = data.read_ended_rollups(ended, metric, **part) if ended else {}
-    return found | (data.read_rollups(live, metric, **part) if live else {})
+    bands = data.read_ended_rollups(ended, metric, **part) if ended else {}
+    return bands | (data.read_rollups(live, metric, **part) if live else {})
 
 
-def takeaway(chart: MetricChart, drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], x_title: str) -> str:
+def takeaway(chart: MetricChart, entry_curves: Sequence[tuple[Entry, Sequence[RunCurve]]], x_title: str) -> str:
     """Return `Reward over step, 8 curves: SFT CoT ends highest (2.31), GRPO direct lowest (0.41).`"""
     ends = {
         entry.label: float(np.mean([each.points.y[np.isfinite(each.points.y)][-1:].mean() for each in curves]))
-        for entry, curves in drawn
+        for entry, curves in entry_curves
         if any(np.isfinite(each.points.y).any() for each in curves)
     }
     best, worst = max(ends, key=lambda label: ends[label]), min(ends, key=lambda label: ends[label])
-    told = f"{chart.title} over {x_title}, {len(ends)} {'curve' if len(ends) == 1 else 'curves'}"
+    summary = f"{chart.title} over {x_title}, {len(ends)} {'curve' if len(ends) == 1 else 'curves'}"
     if len(ends) == 1:
-        return f"{told}: {best} ends at {format.number(ends[best])}."
-    return f"{told}: {best} ends highest ({format.number(ends[best])}), {worst} lowest ({format.number(ends[worst])})."
+        return f"{summary}: {best} ends at {format.number(ends[best])}."
+    return (
+        f"{summary}: {best} ends highest ({format.number(ends[best])}), {worst} lowest ({format.number(ends[worst])})."
+    )
 
 
 def _missing(
-    metric: str, entries: Sequence[Entry], drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], view: ChartsView
+    metric: str, entries: Sequence[Entry], entry_curves: Sequence[tuple[Entry, Sequence[RunCurve]]], view: ChartsView
 ) -> None:
     """Name the runs that are missing from the chart, with the reasons."""
-    shown = {curve.key for _, curves in drawn for curve in curves}
-    absent = [run for entry in entries for run in entry.members if run.uid not in shown]
+    drawn_uids = {curve.key for _, curves in entry_curves for curve in curves}
+    absent = [run for entry in entries for run in entry.members if run.uid not in drawn_uids]
     unplaced = [run.name for run in absent if not view.axis.has(run.id)]
     needed = [f"{metric}/{name}" for name in view.weights] if metric in REWARDS and view.weights else [metric]
     unrecorded = [run.name for run in absent if any(run.id not in view.recorded.get(name, ()) for name in needed)]
-    told = []
+    sentences = []
     if unrecorded:
-        told.append(f"Not recorded by {_some(unrecorded)}.")
+        sentences.append(f"Not recorded by {_name_some(unrecorded)}.")
     if unplaced:
-        told.append(f"Unknown {view.axis.title}: {_some(unplaced)}.")
-    if told:
-        st.caption(" ".join(told))
+        sentences.append(f"Unknown {view.axis.title}: {_name_some(unplaced)}.")
+    if sentences:
+        st.caption(" ".join(sentences))
 
 
-def _some(names: Sequence[str], most: int = 3) -> str:
-    listed = ", ".join(map(format.literal, names[:most]))
-    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
+def _name_some(names: Sequence[str], limit: int = 3) -> str:
+    listed = ", ".join(map(format.literal, names[:limit]))
+    return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"
 
 
 def _menu(chart: MetricChart, order: Sequence[str]) -> None:
@@ -217,9 +221,9 @@ def change(action: str, key: str, order: Sequence[str]) -> None:
     """Apply a chart's menu action, which the URL keeps."""
     if action in ("wide", "numbers"):
         listed = address.read(action) or []
-        left = [each for each in listed if each != key]
-        kept = left if key in listed else [*left, key]
-        links.go(action, **({action: address.join(kept)} if kept else {}))
+        other_keys = [each for each in listed if each != key]
+        new_keys = other_keys if key in listed else [*other_keys, key]
+        links.go(action, **({action: address.join(new_keys)} if new_keys else {}))
         return
     links.go(charts=address.join(moved(action, key, order)))
 

@@ -10,8 +10,8 @@ import numpy as np
 import streamlit as st
 
 from app.curves import catalogue
-from app.curves.bands import Points, known
-from app.curves.grouping import words
+from app.curves.bands import Points, finite_points
+from app.curves.grouping import value_text
 from app.shared import data, format
 from app.shared.figures import Floats
 from store.db.rows import RunDetail
@@ -36,9 +36,9 @@ def differences(
     `code` is the source that each run's latest job was started with, by run id.
     """
     rows = []
-    kept = code or {}
-    others = _areas(second, kept.get(second.id))
-    for area, one in _areas(first, kept.get(first.id)).items():
+    sources = code or {}
+    others = _areas(second, sources.get(second.id))
+    for area, one in _areas(first, sources.get(first.id)).items():
         other = others[area]
         for field in dict.fromkeys([*one, *other]):
             values = [_words(each.get(field)) for each in (one, other)]
@@ -82,15 +82,15 @@ def _areas(run: RunDetail, source: Source | None) -> dict[str, Mapping[str, Any]
 
 
 def _words(value: Any) -> str:
-    return format.UNKNOWN if value is None else words(value)
+    return format.UNKNOWN if value is None else value_text(value)
 
 
-def parting(first: Points, second: Points) -> float | None:
+def divergence_step(first: Points, second: Points) -> float | None:
     """Return roughly where two curves begin to differ by more than their noise for two consecutive windows.
 
     Noise is estimated from differences between neighbours. None if they never diverge, or with too few values.
     """
-    one, other = known(first), known(second)
+    one, other = finite_points(first), finite_points(second)
     x = np.intersect1d(one.x, other.x)
     size = max(FEWEST, len(x) // WINDOWS)
     if len(x) < 4 * size:
@@ -101,8 +101,8 @@ def parting(first: Points, second: Points) -> float | None:
     # Curves without noise diverge as soon as they differ at all.
     apart = np.abs(means) > np.maximum(SURE * error, 1e-12)
     same_side = np.sign(means[:-size]) == np.sign(means[size:])
-    found = np.flatnonzero(apart[:-size] & apart[size:] & same_side)
-    return float(x[found[0] + size // 2]) if len(found) else None
+    windows = np.flatnonzero(apart[:-size] & apart[size:] & same_side)
+    return float(x[windows[0] + size // 2]) if len(windows) else None
 
 
 def _noise(values: Floats) -> float:
@@ -112,18 +112,18 @@ def _noise(values: Floats) -> float:
 def show(details: Sequence[RunDetail], recorded: catalogue.Recorded) -> None:
     """Show the differences between two runs side by side, and the step at which each default curve diverges."""
     first, second = sorted(details, key=lambda run: run.id)
-    kept = data.read_code((first.id, second.id))
-    rows = differences(first, second, {id: each[-1].source if each else None for id, each in kept.items()})
+    code = data.read_code((first.id, second.id))
+    rows = differences(first, second, {id: each[-1].source if each else None for id, each in code.items()})
     if rows:
-        alike = first.name == second.name
-        names = [f"{run.name} ({run.uid})" if alike else run.name for run in (first, second)]
+        have_same_name = first.name == second.name
+        names = [f"{run.name} ({run.uid})" if have_same_name else run.name for run in (first, second)]
         titles = dict(zip(rows[0], ("area", "field", *names), strict=True))
         cells = {titles[key]: [row[key] for row in rows] for key in rows[0]}
         alt = f"{len(rows)} fields in which two runs differ"
         st.dataframe(cells, key="difference.settings", hide_index=True, alt=alt)
     else:
         st.caption("Settings, code, versions, data and seeds are the same.")
-    parted = _parted(first, second, recorded)
+    parted = _divergence_rows(first, second, recorded)
     if parted:
         st.dataframe(parted, key="difference.curves", hide_index=True, alt="Where the curves of two runs diverge")
     st.caption(
@@ -132,18 +132,18 @@ def show(details: Sequence[RunDetail], recorded: catalogue.Recorded) -> None:
     )
 
 
-def _parted(first: RunDetail, second: RunDetail, recorded: catalogue.Recorded) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {"curve": [], WHERE: []}
+def _divergence_rows(first: RunDetail, second: RunDetail, recorded: catalogue.Recorded) -> dict[str, list[Any]]:
+    rows: dict[str, list[Any]] = {"curve": [], WHERE: []}
     for chart in catalogue.FIRST:
         metric = catalogue.metric(chart, recorded)
         if metric is None or not {first.id, second.id} <= recorded[metric]:
             continue
         bands = data.read_rollups((first.id, second.id), metric, points=POINTS)
         both = [Points(bands[run.id].step.astype(float), bands[run.id].mean) for run in (first, second)]
-        at = parting(*both)
+        at = divergence_step(*both)
         is_short = min(len(each.x) for each in both) < 4 * FEWEST
-        found["curve"].append(chart.title)
-        found[WHERE].append(
+        rows["curve"].append(chart.title)
+        rows[WHERE].append(
             f"{at:,.0f}" if at is not None else "too few values" if is_short else "no difference beyond noise"
         )
-    return found if found["curve"] else {}
+    return rows if rows["curve"] else {}

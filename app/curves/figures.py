@@ -53,11 +53,11 @@ def curve(key: str, label: str, rolled: Rolled, first: Floats, last: Floats, smo
     return RunCurve(key, label, mean if smoothing > 0 else raw, mean, raw)
 
 
-def overlay(drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], look: ChartStyle) -> Figure:
+def overlay(entry_curves: Sequence[tuple[Entry, Sequence[RunCurve]]], look: ChartStyle) -> Figure:
     """Return the runs, or the groups with their bands, in one figure: bands first, then runs, then groups."""
     back, runs, front = [], [], []
-    with_raw = look.smoothed and sum(len(curves) for _, curves in drawn) <= RAW
-    for entry, curves in drawn:
+    with_raw = look.smoothed and sum(len(curves) for _, curves in entry_curves) <= RAW
+    for entry, curves in entry_curves:
         if not entry.is_group:
             back += [_raw(entry, each) for each in curves if with_raw]
             runs += [_run(entry, each, look, behind=False) for each in curves]
@@ -90,16 +90,16 @@ def _scatter(key: str, x: Floats, y: Floats, colour: str, **rest: Any) -> dict[s
     return {"type": "scatter", "mode": "lines", "uid": key, "meta": {"key": key}, **ends, "line": line} | rest
 
 
-def _run(entry: Entry, drawn: RunCurve, look: ChartStyle, *, behind: bool) -> dict[str, Any]:
+def _run(entry: Entry, curve: RunCurve, look: ChartStyle, *, behind: bool) -> dict[str, Any]:
     group = f"<br>{figures.plain(entry.label)}" if behind else ""
     return _scatter(
-        drawn.key,
-        drawn.points.x,
-        drawn.points.y,
+        curve.key,
+        curve.points.x,
+        curve.points.y,
         entry.colour,
-        name=figures.plain(drawn.label),
-        meta={"key": drawn.key, "group": entry.key if behind else None},
-        mode=_mode(look, drawn.points.x),
+        name=figures.plain(curve.label),
+        meta={"key": curve.key, "group": entry.key if behind else None},
+        mode=_mode(look, curve.points.x),
         line={"dash": "solid" if behind else entry.dash, "width": 1 if behind else 1.8},
         marker={"size": 3 if behind else 5},
         opacity=0.35 if behind else 1.0,
@@ -119,9 +119,9 @@ def _form(look: ChartStyle) -> str:
     return ".1%" if look.share else ".4~g"
 
 
-def _raw(entry: Entry, drawn: RunCurve) -> dict[str, Any]:
-    uid, line = f"{drawn.key}/raw", {"width": 1}
-    return _scatter(drawn.key, *drawn.raw, entry.colour, uid=uid, line=line, opacity=0.3, hoverinfo="skip")
+def _raw(entry: Entry, curve: RunCurve) -> dict[str, Any]:
+    uid, line = f"{curve.key}/raw", {"width": 1}
+    return _scatter(curve.key, *curve.raw, entry.colour, uid=uid, line=line, opacity=0.3, hoverinfo="skip")
 
 
 def _bands(entry: Entry, together: Band) -> list[dict[str, Any]]:
@@ -144,29 +144,29 @@ def _bands(entry: Entry, together: Band) -> list[dict[str, Any]]:
 
 def _middle(entry: Entry, together: Band, look: ChartStyle) -> list[dict[str, Any]]:
     """Return a group's line: solid where all of its runs have values, dotted where only some have."""
-    most = together.n.max(initial=0)
-    full = together.n == most
+    max_runs = together.n.max(initial=0)
+    full = together.n == max_runs
     parts = [(full, entry.dash, "")]
     if not full.all():
         # One point beyond each end, so that the dotted part touches the solid one.
         near = full & (np.roll(~full, 1) | np.roll(~full, -1))
         parts.append((~full | near, "dot", "/fewer"))
-    ends = f" (%{{customdata[1]:{_form(look)}}} – %{{customdata[2]:{_form(look)}}})" if most > 1 else ""
-    hover = f"<b>%{{fullData.name}}</b><br>{_place(look)}{ends}<br>n = %{{customdata[0]}} of {most}<extra></extra>"
-    told = packed(np.stack([together.n, together.low, together.high], 1).astype(np.float32))
+    ends = f" (%{{customdata[1]:{_form(look)}}} – %{{customdata[2]:{_form(look)}}})" if max_runs > 1 else ""
+    hover = f"<b>%{{fullData.name}}</b><br>{_place(look)}{ends}<br>n = %{{customdata[0]}} of {max_runs}<extra></extra>"
+    hover_data = packed(np.stack([together.n, together.low, together.high], 1).astype(np.float32))
     return [
         _scatter(
             entry.key,
             together.x,
-            np.where(shown, together.middle, np.nan),
+            np.where(mask, together.middle, np.nan),
             entry.colour,
             uid=f"{entry.key}{suffix}",
             name=figures.plain(entry.label),
-            customdata=told,
+            customdata=hover_data,
             mode=_mode(look, together.x),
             line={"dash": dash, "width": 2.5},
             marker={"size": 6},
             hovertemplate=hover,
         )
-        for shown, dash, suffix in parts
+        for mask, dash, suffix in parts
     ]

@@ -10,7 +10,7 @@ from store.db.rows import RunDetail, RunRow
 from store.db.values import flat
 
 SETTINGS, METHOD, ARM, TAGS = "all settings but the seed", "method", "arm", "tags"
-OF_ONE_RUN = ("name", "seed", "data_seed", "note")
+PER_RUN_FIELDS = ("name", "seed", "data_seed", "note")
 """Fields that may differ between runs of one setting; `evaluation.eval_seed` and similar ones end in `seed`."""
 COLOURS = (
     *(figures.BLUE, figures.VERMILLION, figures.GREEN, figures.PURPLE, figures.ORANGE, figures.SKY),
@@ -35,27 +35,27 @@ def differing(details: Sequence[RunDetail]) -> dict[str, dict[int, str]]:
     """Return the configuration fields in which runs differ, except names, with the values as text by run id."""
     settings = {run.id: flat(run.config) for run in details}
     fields = dict.fromkeys(key for each in settings.values() for key in each)
-    found = {field: {id: words(each.get(field)) for id, each in settings.items()} for field in fields}
+    texts_by_field = {field: {id: value_text(each.get(field)) for id, each in settings.items()} for field in fields}
     return {
         field: values
-        for field, values in found.items()
+        for field, values in texts_by_field.items()
         if field not in ("name", "note") and len(set(values.values())) > 1
     }
 
 
-def words(value: Any) -> str:
+def value_text(value: Any) -> str:
     """Return a configuration value as text for labels."""
     if value is None:
         return ABSENT
     if isinstance(value, list):
-        return ", ".join(map(words, value)) or "none"
+        return ", ".join(map(value_text, value)) or "none"
     if isinstance(value, dict) and {"name", "weight"} <= value.keys():
         return f"{value['weight']:g} × {value['name']}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def is_of_one_run(field: str) -> bool:
-    return field in OF_ONE_RUN or field.endswith("seed")
+    return field in PER_RUN_FIELDS or field.endswith("seed")
 
 
 def offered(runs: Sequence[RunRow], fields: Mapping[str, Mapping[int, str]], arms: Mapping[int, str]) -> list[str]:
@@ -98,8 +98,8 @@ def _parts(run: RunRow, name: str, fields: Mapping[str, Mapping[int, str]], arms
     if name == TAGS:
         return [", ".join(run.tags) or "no tag"]
     if name == SETTINGS:
-        own = [field for field in fields if not is_of_one_run(field)]
-        return [f"{field.rpartition('.')[2]} {fields[field].get(run.id, ABSENT)}" for field in own]
+        shared_fields = [field for field in fields if not is_of_one_run(field)]
+        return [f"{field.rpartition('.')[2]} {fields[field].get(run.id, ABSENT)}" for field in shared_fields]
     return [f"{name.rpartition('.')[2]} {fields.get(name, {}).get(run.id, ABSENT)}"]
 
 

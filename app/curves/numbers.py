@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from app.curves.axes import SharedAxis
-from app.curves.bands import Points, common_end, grid, known, mean_until
+from app.curves.bands import Points, common_end, finite_points, grid, mean_until
 from app.curves.catalogue import MetricChart
 from app.curves.figures import RunCurve
 from app.curves.grouping import Entry
@@ -33,7 +33,7 @@ class Outlier(NamedTuple):
 
 def outlier(curves: Sequence[Points]) -> Outlier | None:
     """Return the run with the largest area outside all others, and its largest range there; None if that is short."""
-    runs = [known(each) for each in curves]
+    runs = [finite_points(each) for each in curves]
     if len(runs) < ENOUGH or any(not len(run.x) for run in runs):
         return None
     x = grid(runs)
@@ -59,10 +59,10 @@ def _outside(values: np.ndarray, index: int) -> np.ndarray:
 
 
 def numbers(
-    chart: MetricChart, metric: str, drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], axis: SharedAxis
+    chart: MetricChart, metric: str, entry_curves: Sequence[tuple[Entry, Sequence[RunCurve]]], axis: SharedAxis
 ) -> None:
     """Show the table; links lead to the traces of each row's run."""
-    rows = table(drawn, axis)
+    rows = table(entry_curves, axis)
     columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(key for row in rows for key in row)}
     st.dataframe(
         columns,
@@ -76,7 +76,7 @@ def numbers(
         },
         alt=f"{chart.title} in numbers, one row per curve",
     )
-    end = common_end([each.mean for _, curves in drawn for each in curves])
+    end = common_end([each.mean for _, curves in entry_curves for each in curves])
     if end is not None:
         st.caption(
             "Values are smoothed like the curves, except for the lowest and highest. "
@@ -85,16 +85,20 @@ def numbers(
         )
 
 
-def table(drawn: Sequence[tuple[Entry, Sequence[RunCurve]]], axis: SharedAxis) -> list[dict[str, Any]]:
+def table(entry_curves: Sequence[tuple[Entry, Sequence[RunCurve]]], axis: SharedAxis) -> list[dict[str, Any]]:
     """Return a row per entry, highest mean first; for groups, the mean over their runs ± standard deviation."""
-    end = common_end([each.mean for _, curves in drawn for each in curves])
-    rows = [_row(entry, curves, end, axis) for entry, curves in drawn if any(len(known(c.mean).x) for c in curves)]
+    end = common_end([each.mean for _, curves in entry_curves for each in curves])
+    rows = [
+        _row(entry, curves, end, axis)
+        for entry, curves in entry_curves
+        if any(len(finite_points(c.mean).x) for c in curves)
+    ]
     order = next((name for name in rows[0] if name.startswith("mean until")), "last") if rows else "last"
     return sorted(rows, key=lambda row: -(row[order] if row[order] is not None else -np.inf))
 
 
 def _row(entry: Entry, curves: Sequence[RunCurve], end: float | None, axis: SharedAxis) -> dict[str, Any]:
-    of_runs = [(curve, known(curve.mean)) for curve in curves]
+    of_runs = [(curve, finite_points(curve.mean)) for curve in curves]
     of_runs = [(curve, points) for curve, points in of_runs if len(points.x)]
     last = [float(points.y[-1]) for _, points in of_runs]
     until = [] if end is None else [mean_until(points, end) for _, points in of_runs]
@@ -118,8 +122,8 @@ def _row(entry: Entry, curves: Sequence[RunCurve], end: float | None, axis: Shar
     odd = outlier([points for _, points in of_runs])
     if odd is not None:
         curve = of_runs[odd.run][0]
-        told = f"{odd.first:,.6g} to {odd.last:,.6g}"
-        row |= {"outlier": curve.label, "outside the others": told}
+        outlier_span = f"{odd.first:,.6g} to {odd.last:,.6g}"
+        row |= {"outlier": curve.label, "outside the others": outlier_span}
         row["traces"] = _traces(curve.key, axis.step(ids[curve.key], odd.first))
     return row
 

@@ -15,15 +15,15 @@ Weights = Mapping[str, float]
 
 def definition(runs: Sequence[RunDetail]) -> Weights | None:
     """Return the most common weights of runs with different ones (ties: the oldest run's); None if all agree."""
-    paid = [
+    schemes = [
         tuple(sorted((name, weight) for name, weight in run.reward_weights.items() if weight))
         for run in sorted(runs, key=lambda run: run.id)
     ]
-    counted = Counter(each for each in paid if each)
-    return dict(counted.most_common(1)[0][0]) if len(counted) > 1 else None
+    counts = Counter(each for each in schemes if each)
+    return dict(counts.most_common(1)[0][0]) if len(counts) > 1 else None
 
 
-def words(weights: Weights) -> str:
+def weights_text(weights: Weights) -> str:
     """Return `1 × format + 0.5 × steps`."""
     return " + ".join(f"{weight:g} × {name}" for name, weight in weights.items())
 

@@ -11,17 +11,17 @@ from streamlit.runtime.state.session_state_proxy import get_session_state
 from app.shared import data, format, intents, run_actions
 from app.shared.trace_text import visible
 
-NOT_KEPT = ("run", "tour", "at", "of", "zoom")
+UNSAVED_PARAMETERS = ("run", "tour", "at", "of", "zoom")
 """Temporary parameters, which views do not keep."""
 
 
 LINK = '<a href="{}" style="color: inherit; overflow-wrap: anywhere">{}</a>'
 
 
-def show(page: str, also: Mapping[str, str] | None = None) -> None:
+def show(page: str, extra: Mapping[str, str] | None = None) -> None:
     """Show the menu of a page's views; choosing one replaces the URL.
 
-    `also` are parameters that a view keeps even if the URL does not have them.
+    `extra` are parameters that a view keeps even if the URL does not have them.
     """
     saved = data.list_views(page)
     label = f"Views ({len(saved)})" if saved else "Views"
@@ -44,12 +44,12 @@ def show(page: str, also: Mapping[str, str] | None = None) -> None:
         with st.form(f"save_view_{page}", border=False, clear_on_submit=True):
             name = st.text_input("View name", key=f"view_name_{page}", max_chars=100)
             if st.form_submit_button("Save view", icon=":material/bookmark_add:"):
-                run_actions.attempt(intents.save_view, page, name, address_now(also or {}))
+                run_actions.attempt(intents.save_view, page, name, current_parameters(extra or {}))
                 st.rerun()
 
 
-def address_now(also: Mapping[str, str]) -> str:
+def current_parameters(extra: Mapping[str, str]) -> str:
     """Return the URL parameters that a view keeps."""
     with get_session_state().query_params() as address:
-        kept = dict(also) | address.to_dict()
-    return urlencode({name: value for name, value in kept.items() if name not in NOT_KEPT})
+        parameters = dict(extra) | address.to_dict()
+    return urlencode({name: value for name, value in parameters.items() if name not in UNSAVED_PARAMETERS})

@@ -11,11 +11,11 @@ from app.curves import address, saved_views
 from app.shared import data, format, links, run_picker, status
 from store.db.rows import ExperimentRow, RunRow
 
-MOST = 100
+MAX_RUNS = 100
 """Maximum number of runs drawn: the newest of the chosen ones."""
 NEWEST = 10
 """Number of runs drawn by default."""
-OF_A_CHOICE = ("hidden", "only", "front", "zoom", "at", "of")
+CHOICE_PARAMETERS = ("hidden", "only", "front", "zoom", "at", "of")
 """URL parameters that are meaningless for other runs."""
 
 
@@ -33,32 +33,34 @@ def choose(runs: Sequence[RunRow], page: str) -> ChosenRuns:
     by_uid = {run.uid: run for run in runs}
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Choose runs", icon=":material/filter_list:", key="choose_runs"):
-            named = _named(by_uid)
+            chosen_uids = _run_choice(by_uid)
             experiment = _experiment(experiments)
             tags = _tags(runs)
-            words = _words()
-        told_here = st.container(width="content")
+            search = _search_text()
+        summary_place = st.container(width="content")
         saved_views.show(page)
-    found = matching(runs, experiment, tags, words) if experiment or tags or words else []
-    chosen = {run.uid: run for run in (*(by_uid[uid] for uid in named), *found)}
-    told = "chosen"
-    if not (named or experiment or tags or words):
+    matching_runs = filter_runs(runs, experiment, tags, search) if experiment or tags or search else []
+    chosen = {run.uid: run for run in (*(by_uid[uid] for uid in chosen_uids), *matching_runs)}
+    origin = "chosen"
+    if not (chosen_uids or experiment or tags or search):
         newest = _default(runs, list(experiments.values()))
-        chosen, told = {run.uid: run for run in newest[0]}, newest[1]
+        chosen, origin = {run.uid: run for run in newest[0]}, newest[1]
         experiment = newest[2]
-    drawn = sorted((run for run in chosen.values() if run.step > 0), key=lambda run: -run.id)
-    told_here.caption(_told(len(chosen), len(drawn), told))
-    return ChosenRuns(drawn[:MOST], experiment.arms if experiment else {}, experiment)
+    trained = sorted((run for run in chosen.values() if run.step > 0), key=lambda run: -run.id)
+    summary_place.caption(_summary(len(chosen), len(trained), origin))
+    return ChosenRuns(trained[:MAX_RUNS], experiment.arms if experiment else {}, experiment)
 
 
-def matching(runs: Sequence[RunRow], experiment: ExperimentRow | None, tags: Sequence[str], words: str) -> list[RunRow]:
+def filter_runs(
+    runs: Sequence[RunRow], experiment: ExperimentRow | None, tags: Sequence[str], search: str
+) -> list[RunRow]:
     """Return the runs of an experiment that have all tags, and all words in their name, model, dataset or tags."""
     return [
         run
         for run in runs
         if (experiment is None or run.id in experiment.arms)
         and set(tags) <= set(run.tags)
-        and all(word in _text(run) for word in words.lower().split())
+        and all(word in _text(run) for word in search.lower().split())
     ]
 
 
@@ -80,22 +82,22 @@ def _default(
     return trained[:NEWEST], "the newest" if len(trained) > NEWEST else "all that have completed a step", None
 
 
-def _told(chosen: int, drawn: int, told: str) -> str:
-    count = f"{min(drawn, MOST)} runs" if drawn != 1 else "1 run"
-    parts = [f"{count}, {told}"]
-    if drawn > MOST:
-        parts.append(f"showing the newest {MOST} of {drawn}")
-    if waiting := chosen - drawn:
+def _summary(chosen_count: int, drawn_count: int, origin: str) -> str:
+    count = f"{min(drawn_count, MAX_RUNS)} runs" if drawn_count != 1 else "1 run"
+    parts = [f"{count}, {origin}"]
+    if drawn_count > MAX_RUNS:
+        parts.append(f"showing the newest {MAX_RUNS} of {drawn_count}")
+    if waiting := chosen_count - drawn_count:
         parts.append(f"{waiting} without a completed step left out")
     return "; ".join(parts) + "."
 
 
 def _go(name: str, value: str) -> None:
     st.session_state.pop(run_picker.SEVERAL, None)
-    links.go(name, *OF_A_CHOICE, **({name: value} if value else {}))
+    links.go(name, *CHOICE_PARAMETERS, **({name: value} if value else {}))
 
 
-def _named(by_uid: Mapping[str, RunRow]) -> list[str]:
+def _run_choice(by_uid: Mapping[str, RunRow]) -> list[str]:
     key = "curves.runs"
     st.session_state[key] = [uid for uid in address.read("runs") or [] if uid in by_uid]
     return st.multiselect(
@@ -110,8 +112,8 @@ def _named(by_uid: Mapping[str, RunRow]) -> list[str]:
 
 def _experiment(experiments: Mapping[str, ExperimentRow]) -> ExperimentRow | None:
     key = "curves.experiment"
-    wanted = st.query_params.get("experiment")
-    st.session_state[key] = wanted if wanted in experiments else None
+    requested_uid = st.query_params.get("experiment")
+    st.session_state[key] = requested_uid if requested_uid in experiments else None
     uid = st.selectbox(
         "Experiment",
         list(experiments),
@@ -127,19 +129,19 @@ def _experiment(experiments: Mapping[str, ExperimentRow]) -> ExperimentRow | Non
 
 def _tags(runs: Sequence[RunRow]) -> list[str]:
     key = "curves.tags"
-    known = sorted({tag for run in runs for tag in run.tags})
-    st.session_state[key] = [tag for tag in address.read("tags") or [] if tag in known]
+    all_tags = sorted({tag for run in runs for tag in run.tags})
+    st.session_state[key] = [tag for tag in address.read("tags") or [] if tag in all_tags]
     return st.multiselect(
         "Tags",
-        known,
+        all_tags,
         key=key,
         placeholder="any",
-        disabled=not known,
+        disabled=not all_tags,
         on_change=lambda: _go("tags", address.join(st.session_state[key]) if st.session_state[key] else ""),
     )
 
 
-def _words() -> str:
+def _search_text() -> str:
     key = "curves.words"
     st.session_state[key] = st.query_params.get("find", "")
     return st.text_input(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from app.curves.grouping import words
+from app.curves.grouping import value_text
 from app.shared import format
 from store.summaries import RECENT, Summary
 from store.terminal import unformulaic
@@ -23,7 +23,7 @@ AGGREGATES = {
     f"mean of the last {RECENT}": "recent",
 }
 """Aggregates of a run's metric by label, each with its field of Summary."""
-OF_RUN = ("status", "method", "step", "seed", "accuracy", "note", "tags", "created")
+RUN_COLUMNS = ("status", "method", "step", "seed", "accuracy", "note", "tags", "created")
 """Columns of every run."""
 MOST_LISTED = 3
 """Maximum number of a group's numbers that are listed individually."""
@@ -45,8 +45,8 @@ class ValuesColumn:
 
     @property
     def is_number(self) -> bool:
-        known = [cell for cell in self.cells.values() if cell is not None]
-        return bool(known) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in known)
+        present = [cell for cell in self.cells.values() if cell is not None]
+        return bool(present) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in present)
 
     @property
     def is_measured(self) -> bool:
@@ -59,9 +59,9 @@ def metric_of(key: str) -> tuple[str, str] | None:
     return (name, aggregate) if separator and aggregate in AGGREGATES else None
 
 
-def of_metric(key: str, found: Mapping[int, Summary]) -> ValuesColumn:
+def of_metric(key: str, summaries: Mapping[int, Summary]) -> ValuesColumn:
     _, aggregate = metric_of(key) or ("", "last")
-    return ValuesColumn(key, {id: float(getattr(each, AGGREGATES[aggregate])) for id, each in found.items()})
+    return ValuesColumn(key, {id: float(getattr(each, AGGREGATES[aggregate])) for id, each in summaries.items()})
 
 
 def of_field(field: str, settings: Mapping[int, Mapping[str, Any]]) -> ValuesColumn:
@@ -72,20 +72,20 @@ def of_field(field: str, settings: Mapping[int, Mapping[str, Any]]) -> ValuesCol
 def _cell(value: Any) -> Cell:
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
-    return words(value)
+    return value_text(value)
 
 
-def ordered(ids: Sequence[int], columns: Mapping[str, ValuesColumn], by: Sequence[str]) -> list[int]:
+def sort_runs(ids: Sequence[int], columns: Mapping[str, ValuesColumn], by: Sequence[str]) -> list[int]:
     """Return the runs sorted by several columns, the first one first; empty cells come last."""
-    found = list(ids)
+    ordered_ids = list(ids)
     for key in reversed(by):
         column = columns.get(key.removeprefix(DESCENDING))
         if column is None:
             continue
-        full = [id for id in found if column.cells.get(id) is not None]
+        full = [id for id in ordered_ids if column.cells.get(id) is not None]
         full.sort(key=_comparable(column), reverse=key.startswith(DESCENDING))
-        found = [*full, *(id for id in found if column.cells.get(id) is None)]
-    return found
+        ordered_ids = [*full, *(id for id in ordered_ids if column.cells.get(id) is None)]
+    return ordered_ids
 
 
 def _comparable(column: ValuesColumn) -> Any:
@@ -94,15 +94,15 @@ def _comparable(column: ValuesColumn) -> Any:
     return lambda id: str(column.cells[id]).casefold()
 
 
-def beyond(columns: Sequence[ValuesColumn], baseline: int) -> dict[str, dict[int, float]]:
+def baseline_differences(columns: Sequence[ValuesColumn], baseline: int) -> dict[str, dict[int, float]]:
     """Return each number's difference from the baseline's, by column and run."""
-    found: dict[str, dict[int, float]] = {}
+    differences: dict[str, dict[int, float]] = {}
     for column in columns:
-        own = column.cells.get(baseline)
-        if column.is_number and isinstance(own, int | float):
+        reference = column.cells.get(baseline)
+        if column.is_number and isinstance(reference, int | float):
             numbers = {id: cell for id, cell in column.cells.items() if isinstance(cell, int | float)}
-            found[column.key] = {id: cell - own for id, cell in numbers.items()}
-    return found
+            differences[column.key] = {id: cell - reference for id, cell in numbers.items()}
+    return differences
 
 
 def in_groups(groups: Mapping[str, Sequence[int]], columns: Sequence[ValuesColumn]) -> list[dict[str, Cell]]:
@@ -119,32 +119,32 @@ def in_groups(groups: Mapping[str, Sequence[int]], columns: Sequence[ValuesColum
     return rows
 
 
-def best_first(
+def sort_groups(
     groups: Mapping[str, Sequence[int]], columns: Mapping[str, ValuesColumn], by: Sequence[str]
 ) -> dict[str, Sequence[int]]:
     """Return the groups sorted by their means in several numeric columns, the first one first."""
-    found = list(groups.items())
+    items = list(groups.items())
     for key in reversed(by):
         column = columns.get(key.removeprefix(DESCENDING))
         if column is not None and column.is_number:
             sign = -1 if key.startswith(DESCENDING) else 1
-            found.sort(key=lambda group: _mean_of(group[1], column, sign))
-    return dict(found)
+            items.sort(key=lambda group: _mean_of(group[1], column, sign))
+    return dict(items)
 
 
 def _mean_of(ids: Sequence[int], column: ValuesColumn, sign: int) -> float:
     """Return a mean times `sign`, as a sort key that puts groups without values last."""
-    known = [float(cell) for id in ids if isinstance(cell := column.cells.get(id), int | float)]
-    return sign * float(np.mean(known)) if known else float("inf")
+    numbers = [float(cell) for id in ids if isinstance(cell := column.cells.get(id), int | float)]
+    return sign * float(np.mean(numbers)) if numbers else float("inf")
 
 
 def _spread(cells: Sequence[Any], n: int) -> str | None:
     if not cells:
         return None
-    told = format.number(float(np.mean(cells)))
+    text = format.number(float(np.mean(cells)))
     if len(cells) > 1:
-        told += f" ± {format.number(float(np.std(cells, ddof=1)))}"
-    return told if len(cells) == n else f"{told} (n = {len(cells)})"
+        text += f" ± {format.number(float(np.std(cells, ddof=1)))}"
+    return text if len(cells) == n else f"{text} (n = {len(cells)})"
 
 
 def _occurring(cells: Sequence[Cell]) -> str | None:
@@ -162,11 +162,11 @@ def as_csv(rows: Sequence[Mapping[str, Cell | Sequence[str]]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     if rows:
         writer.writerow([unformulaic(key) for key in rows[0]])
-        writer.writerows([[_written(cell) for cell in row.values()] for row in rows])
+        writer.writerows([[_csv_cell(cell) for cell in row.values()] for row in rows])
     return out.getvalue()
 
 
-def _written(cell: Any) -> Any:
+def _csv_cell(cell: Any) -> Any:
     if isinstance(cell, str):
         return unformulaic(cell)
     return unformulaic(", ".join(cell)) if isinstance(cell, list | tuple) else "" if cell is None else cell

@@ -38,20 +38,20 @@ def table(runs: Sequence[RunRow]) -> list[RunRow] | None:
     by_key = _columns(left, details, differing)
     order, groups, baseline = _choices(left, by_key, differing)
     by_id = {run.id: run for run in left}
-    sorted_ids = values.ordered(list(by_id), by_key, order)
-    shown = [by_id[id] for id in sorted_ids]
+    sorted_ids = values.sort_runs(list(by_id), by_key, order)
+    sorted_runs = [by_id[id] for id in sorted_ids]
     if groups:
-        _grouped(shown, groups, by_key, differing, order)
+        _grouped(sorted_runs, groups, by_key, differing, order)
         return None
-    return _editor(shown, by_key, details, baseline)
+    return _editor(sorted_runs, by_key, details, baseline)
 
 
 def _unarchived(runs: Sequence[RunRow]) -> list[RunRow]:
-    kept = [run for run in runs if ARCHIVED not in run.tags]
-    if len(kept) == len(runs):
-        return kept
-    label = f"Show {len(runs) - len(kept)} archived"
-    return list(runs) if st.toggle(label, key="archived", bind="query-params") else kept
+    unarchived = [run for run in runs if ARCHIVED not in run.tags]
+    if len(unarchived) == len(runs):
+        return unarchived
+    label = f"Show {len(runs) - len(unarchived)} archived"
+    return list(runs) if st.toggle(label, key="archived", bind="query-params") else unarchived
 
 
 def _columns(
@@ -64,7 +64,7 @@ def _columns(
     metrics = [f"{name}:{aggregate}" for name in recorded for aggregate in values.AGGREGATES]
     fields = list(dict.fromkeys(field for each in settings.values() for field in each))
     default = [*list(differing)[:MOST_FIELDS], *(key for key in FIRST if key.rpartition(":")[0] in recorded), "note"]
-    asked = address.read("columns")
+    requested = address.read("columns")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         only = st.toggle(
             "Only differing fields",
@@ -73,8 +73,10 @@ def _columns(
             bind="query-params",
             help="Lists and shows only configuration fields in which these runs differ.",
         )
-        offered = [*values.OF_RUN, *(list(differing) if only else fields), *metrics]
-        st.session_state["values.columns"] = [key for key in (default if asked is None else asked) if key in offered]
+        offered = [*values.RUN_COLUMNS, *(list(differing) if only else fields), *metrics]
+        st.session_state["values.columns"] = [
+            key for key in (default if requested is None else requested) if key in offered
+        ]
         chosen = st.multiselect(
             "Columns",
             offered,
@@ -86,8 +88,8 @@ def _columns(
 
 
 def _title(key: str) -> str:
-    found = values.metric_of(key.removeprefix(DESCENDING))
-    return f"{found[0]} · {found[1]}" if found else key
+    metric = values.metric_of(key.removeprefix(DESCENDING))
+    return f"{metric[0]} · {metric[1]}" if metric else key
 
 
 def _column(
@@ -97,10 +99,10 @@ def _column(
     settings: Mapping[int, Mapping[str, Any]],
     ids: tuple[int, ...],
 ) -> ValuesColumn:
-    found = values.metric_of(key)
-    if found is not None:
-        return values.of_metric(key, data.read_summary(ids, found[0]))
-    if key in values.OF_RUN:
+    metric = values.metric_of(key)
+    if metric is not None:
+        return values.of_metric(key, data.read_summary(ids, metric[0]))
+    if key in values.RUN_COLUMNS:
         return ValuesColumn(key, {run.id: _of_run(key, run, details.get(run.id)) for run in runs})
     return values.of_field(key, settings)
 
@@ -114,8 +116,8 @@ def _of_run(key: str, run: RunRow, detail: RunDetail | None) -> Cell:
         return datetime.fromtimestamp(run.created_at, UTC).strftime("%Y-%m-%d %H:%M")
     if key == "tags":
         return ", ".join(run.tags) or None
-    found: Cell = getattr(run, key)
-    return found
+    cell: Cell = getattr(run, key)
+    return cell
 
 
 def _choices(
@@ -128,8 +130,8 @@ def _choices(
     with st.container(horizontal=True, vertical_alignment="bottom"):
         order = _list("Sort by", "sort", orders, "newest first")
         groups = _list("Group rows by", "group", offered, "none")
-        wanted = st.query_params.get("baseline")
-        st.session_state["values.baseline"] = wanted if wanted in by_uid else None
+        requested_uid = st.query_params.get("baseline")
+        st.session_state["values.baseline"] = requested_uid if requested_uid in by_uid else None
         uid = st.selectbox(
             "Baseline",
             list(by_uid),
@@ -168,7 +170,7 @@ def _grouped(
 ) -> None:
     entries = grouping.entries(runs, by, differing, {})
     members = {entry.label: [run.id for run in entry.members] for entry in entries}
-    groups = values.best_first(members, columns, order)
+    groups = values.sort_groups(members, columns, order)
     rows = values.in_groups(groups, list(columns.values()))
     cells = {_title(key): [row[key] for row in rows] for key in rows[0]}
     st.dataframe(
@@ -188,7 +190,7 @@ def _editor(
         CHOSEN: [run.uid in st.session_state.get("values.ticked", ()) for run in runs],
         "name": [run.name for run in runs],
     }
-    differences = values.beyond(list(columns.values()), baseline) if baseline is not None else {}
+    differences = values.baseline_differences(list(columns.values()), baseline) if baseline is not None else {}
     for key, column in columns.items():
         if key not in ("note", "tags"):
             cells[key] = [column.cells.get(run.id) for run in runs]

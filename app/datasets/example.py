@@ -25,7 +25,7 @@ TRACES = "traces"
 """URL of the Traces page."""
 
 
-class Answer(NamedTuple):
+class RunAnswer(NamedTuple):
     """An answer with its run."""
 
     run_id: int
@@ -58,32 +58,32 @@ def show_answers(store: Store, example: StoredExample) -> None:
     """Show completions and predictions of all runs, each with a link to its step or evaluation."""
     runs = {run.id: run for run in data.list_run_heads()}
     st.subheader("Completions", anchor=False, help="Sampled in training on this example.")
-    wanted = _wanted("completions", example.id)
-    found = list_completions(store, None, example_id=example.id, limit=wanted + 1)
-    _list([Answer(row.run_id, row) for row in found], runs, wanted, "completions", example.id)
+    limit = _wanted("completions", example.id)
+    sampled = list_completions(store, None, example_id=example.id, limit=limit + 1)
+    _list([RunAnswer(row.run_id, row) for row in sampled], runs, limit, "completions", example.id)
     st.subheader("Predictions", anchor=False, help="Answers in probes and evaluations; they are not used in training.")
-    wanted = _wanted("predictions", example.id)
-    predicted = list_predictions_of_example(store, example.id, limit=wanted + 1)
-    _list([Answer(*each) for each in predicted], runs, wanted, "predictions", example.id)
+    limit = _wanted("predictions", example.id)
+    predicted = list_predictions_of_example(store, example.id, limit=limit + 1)
+    _list([RunAnswer(*each) for each in predicted], runs, limit, "predictions", example.id)
 
 
 def _wanted(kind: str, example_id: int) -> int:
     return int(st.session_state.get(f"shown-{kind}-{example_id}", AT_ONCE))
 
 
-def _list(answers: Sequence[Answer], runs: dict[int, RunRow], wanted: int, kind: str, example_id: int) -> None:
+def _list(answers: Sequence[RunAnswer], runs: dict[int, RunRow], limit: int, kind: str, example_id: int) -> None:
     if not answers:
         st.caption(f"No {kind} for this example.")
-    for run_id, each in groupby(answers[:wanted], key=lambda answer: answer.run_id):
+    for run_id, members in groupby(answers[:limit], key=lambda answer: answer.run_id):
         if run_id in runs:
-            _of_run(runs[run_id], [answer.row for answer in each])
-    if len(answers) > wanted:
+            _of_run(runs[run_id], [answer.row for answer in members])
+    if len(answers) > limit:
         key = f"shown-{kind}-{example_id}"
-        st.button("Show more", key=f"{key}-button", on_click=_more, args=(key, wanted + AT_ONCE))
+        st.button("Show more", key=f"{key}-button", on_click=_more, args=(key, limit + AT_ONCE))
 
 
-def _more(key: str, wanted: int) -> None:
-    st.session_state[key] = wanted
+def _more(key: str, limit: int) -> None:
+    st.session_state[key] = limit
 
 
 def _of_run(run: RunRow, rows: Sequence[Row]) -> None:

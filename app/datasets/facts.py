@@ -21,8 +21,8 @@ SPLIT_COLORS = {"train": figures.BLUE, "val": figures.ORANGE, "test": figures.GR
 
 def split_order(split: str) -> tuple[int, str]:
     """Return a sort key: train, val, test, then other splits."""
-    known = list(SPLIT_COLORS)
-    return (known.index(split) if split in known else len(known)), split
+    order = list(SPLIT_COLORS)
+    return (order.index(split) if split in order else len(order)), split
 
 
 def facts(index: IndexRow | None, stored: int) -> None:
@@ -95,21 +95,21 @@ def histograms(bars: Sequence[Bar], split: str) -> None:
         )
 
 
-def _grouped(named: Sequence[tuple[str, Bar]]) -> dict[str, list[Bar]]:
-    found: dict[str, list[Bar]] = defaultdict(list)
-    for name, bar in named:
-        found[name].append(bar)
-    return dict(found)
+def _grouped(pairs: Sequence[tuple[str, Bar]]) -> dict[str, list[Bar]]:
+    groups: dict[str, list[Bar]] = defaultdict(list)
+    for name, bar in pairs:
+        groups[name].append(bar)
+    return dict(groups)
 
 
 def _points(bars: Sequence[Bar]) -> tuple[list[int], list[float]]:
-    known = [bar for bar in bars if bar.answer is not None]
-    return [bar.answer or 0 for bar in known], [bar.examples for bar in known]
+    known_bars = [bar for bar in bars if bar.answer is not None]
+    return [bar.answer or 0 for bar in known_bars], [bar.examples for bar in known_bars]
 
 
-def _alt(what: str, groups: dict[str, list[Bar]]) -> str:
+def _alt(grouping: str, groups: dict[str, list[Bar]]) -> str:
     parts = []
     for name, bars in groups.items():
-        most = max(bars, key=lambda bar: bar.examples)
-        parts.append(f"{name}: {sum(bar.examples for bar in bars):,} examples, most common count {most.answer}")
-    return f"True counts by {what}. {'; '.join(parts)}."
+        largest = max(bars, key=lambda bar: bar.examples)
+        parts.append(f"{name}: {sum(bar.examples for bar in bars):,} examples, most common count {largest.answer}")
+    return f"True counts by {grouping}. {'; '.join(parts)}."

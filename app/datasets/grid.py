@@ -30,27 +30,27 @@ def show_style() -> None:
 
 def filters(bars: Sequence[Bar], split: str) -> ExampleFilter:
     """Show the filters, with the values that occur in the split, and return the user's choice."""
-    own = [bar for bar in bars if bar.split == split]
-    answers = sorted({bar.answer for bar in own if bar.answer is not None})
-    levels = sorted({bar.difficulty for bar in own if bar.difficulty is not None})
+    split_bars = [bar for bar in bars if bar.split == split]
+    answers = sorted({bar.answer for bar in split_bars if bar.answer is not None})
+    levels = sorted({bar.difficulty for bar in split_bars if bar.difficulty is not None})
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         answer = st.selectbox("True count", [ANY, *map(str, answers)], key=FILTERS[0], width=110)
         level = st.selectbox("Difficulty", [ANY, *levels], key=FILTERS[1], width=150)
         reference = st.selectbox("Reference", list(REFERENCES), key=FILTERS[2], width=190)
-        words = st.text_input("Search", key=FILTERS[3], placeholder="in questions and keys", width=260)
+        search = st.text_input("Search", key=FILTERS[3], placeholder="in questions and keys", width=260)
     return ExampleFilter(
         answer=None if answer == ANY else int(answer),
         difficulty=None if level == ANY else level,
         referenced=REFERENCES[reference],
-        contains=words.strip(),
+        contains=search.strip(),
     )
 
 
 def browser(
-    store: Store, dataset: str, split: str, wanted: ExampleFilter, link: Callable[[StoredExample], str]
+    store: Store, dataset: str, split: str, example_filter: ExampleFilter, link: Callable[[StoredExample], str]
 ) -> None:
     """Show one page of the examples that match the filters."""
-    total = count_examples(store, dataset, split, wanted)
+    total = count_examples(store, dataset, split, example_filter)
     if not total:
         st.info("No example matches these filters: clear one.", icon=":material/filter_alt_off:")
         return
@@ -59,9 +59,9 @@ def browser(
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.caption(f"{format.count(total)} examples", width="content")
         if pages > 1:
-            page = st.pagination(pages, key=f"page-{hash((dataset, split, wanted))}")
-    found = list_examples(store, dataset, split, wanted, limit=A_PAGE, offset=(page - 1) * A_PAGE)
-    st.html(f'<div class="eg">{"".join(card(example, link(example)) for example in found)}</div>')
+            page = st.pagination(pages, key=f"page-{hash((dataset, split, example_filter))}")
+    page_examples = list_examples(store, dataset, split, example_filter, limit=A_PAGE, offset=(page - 1) * A_PAGE)
+    st.html(f'<div class="eg">{"".join(card(example, link(example)) for example in page_examples)}</div>')
 
 
 def card(example: StoredExample, link: str) -> str:

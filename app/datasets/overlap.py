@@ -36,9 +36,9 @@ class Overlap(NamedTuple):
     kind: NDArray[np.int8]
     distance: NDArray[np.int64]
 
-    def within(self, most: int) -> NDArray[np.bool_]:
-        """Return which images match, counting hashes that differ by at most `most` bits as a match."""
-        return (self.kind < LOOKS) | (self.distance <= most)
+    def within(self, max_bits: int) -> NDArray[np.bool_]:
+        """Return which images match, counting hashes that differ by at most `max_bits` bits as a match."""
+        return (self.kind < LOOKS) | (self.distance <= max_bits)
 
 
 class Score(NamedTuple):
@@ -52,19 +52,19 @@ class Score(NamedTuple):
 
 def compare(training: Pictures, benchmark: Pictures) -> Overlap:
     """Compare two sets of images; the result is empty if either is empty."""
-    ours, theirs = _distinct(training.sha256), _distinct(benchmark.sha256)
-    if not len(ours) or not len(theirs):
+    training_rows, benchmark_rows = _distinct(training.sha256), _distinct(benchmark.sha256)
+    if not len(training_rows) or not len(benchmark_rows):
         nothing = np.empty(0, np.int64)
         return Overlap(nothing, nothing, nothing.astype(np.int8), nothing)
-    place, distance = nearest(training.phash[ours], benchmark.phash[theirs])
-    twin, kind = ours[place], np.full(len(theirs), LOOKS, np.int8)
+    place, distance = nearest(training.phash[training_rows], benchmark.phash[benchmark_rows])
+    twin, kind = training_rows[place], np.full(len(benchmark_rows), LOOKS, np.int8)
     for sameness, names in ((NUMBER, "origin"), (FILE, "sha256")):
-        known = _places(getattr(training, names), ours)
-        for i, name in enumerate(getattr(benchmark, names)[theirs].tolist()):
-            if name and name in known:
-                twin[i], kind[i] = known[name], sameness
-    distance = np.bitwise_count(training.phash[twin] ^ benchmark.phash[theirs]).astype(np.int64)
-    return Overlap(theirs, twin, kind, distance)
+        rows_by_name = _places(getattr(training, names), training_rows)
+        for i, name in enumerate(getattr(benchmark, names)[benchmark_rows].tolist()):
+            if name and name in rows_by_name:
+                twin[i], kind[i] = rows_by_name[name], sameness
+    distance = np.bitwise_count(training.phash[twin] ^ benchmark.phash[benchmark_rows]).astype(np.int64)
+    return Overlap(benchmark_rows, twin, kind, distance)
 
 
 def _distinct(sha256: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -88,9 +88,9 @@ def nearest(training: NDArray[np.uint64], benchmark: NDArray[np.uint64]) -> tupl
     return place, distance
 
 
-def touched(overlap: Overlap, benchmark: Pictures, most: int) -> NDArray[np.int64]:
+def overlapping_examples(overlap: Overlap, benchmark: Pictures, max_bits: int) -> NDArray[np.int64]:
     """Return the ids of the benchmark's examples with an image from the training set."""
-    shared = benchmark.sha256[overlap.benchmark[overlap.within(most)]]
+    shared = benchmark.sha256[overlap.benchmark[overlap.within(max_bits)]]
     return np.unique(benchmark.example_id[np.isin(benchmark.sha256, shared)])
 
 

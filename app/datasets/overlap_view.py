@@ -21,7 +21,7 @@ from store.examples import get_examples
 PAIRS_A_PAGE = 12
 MOST_BITS = 12
 WHY = {overlap.FILE: "same file", overlap.NUMBER: "same number in COCO or Visual Genome"}
-WHAT_IT_TELLS = (
+HASH_HELP = (
     "A perceptual hash describes the coarse structure of the greyscale image in 64 bits. Resized or recompressed "
     "copies differ by up to 4 bits, copies cropped by 2 % at each edge by up to 8, different images by 14 or more "
     "(measured on drawn test images, not on photos). "
@@ -36,8 +36,8 @@ Link = Callable[[StoredExample], str]
 @st.cache_data(max_entries=4, show_spinner="Comparing images", hash_funcs={Store: attrgetter("url")})
 def _compared(store: Store, training: IndexRow, benchmark: IndexRow) -> tuple[Pictures, Pictures, Overlap]:
     """Return the images of both sides and their overlap, cached until one of them is indexed again."""
-    ours, theirs = _pictures(store, training), _pictures(store, benchmark)
-    return ours, theirs, overlap.compare(ours, theirs)
+    training_pictures, benchmark_pictures = _pictures(store, training), _pictures(store, benchmark)
+    return training_pictures, benchmark_pictures, overlap.compare(training_pictures, benchmark_pictures)
 
 
 def _pictures(store: Store, index: IndexRow) -> Pictures:
@@ -49,19 +49,19 @@ def overlap_view(store: Store, indexes: Sequence[IndexRow], link: Link) -> None:
     if len(indexes) < 2:
         st.info("To compare images, index two splits: a training set and a benchmark.", icon=":material/compare:")
         return
-    training, benchmark, most = _choose(indexes)
-    ours, theirs, found = _compared(store, training, benchmark)
-    same = found.within(most)
-    ids = overlap.touched(found, theirs, most)
-    _numbers(found, same, len(np.unique(theirs.example_id)), len(ids))
+    training, benchmark, max_bits = _choose(indexes)
+    training_pictures, benchmark_pictures, compared = _compared(store, training, benchmark)
+    same = compared.within(max_bits)
+    ids = overlap.overlapping_examples(compared, benchmark_pictures, max_bits)
+    _numbers(compared, same, len(np.unique(benchmark_pictures.example_id)), len(ids))
     partial = [index for index in (training, benchmark) if not index.complete]
     if partial:
         parts = " and ".join(f"{index.dataset} ({index.split}): {format.count(index.usable)}" for index in partial)
         st.caption(format.literal(f"Only partly indexed, so that other images are not compared: {parts} questions."))
     with st.expander("What the hash can and cannot detect", icon=":material/info:"):
-        st.markdown(WHAT_IT_TELLS)
-    _accuracy(store, benchmark, theirs, ids)
-    _pairs(store, ours, theirs, found, np.flatnonzero(same), link)
+        st.markdown(HASH_HELP)
+    _accuracy(store, benchmark, benchmark_pictures, ids)
+    _pairs(store, training_pictures, benchmark_pictures, compared, np.flatnonzero(same), link)
 
 
 def _choose(indexes: Sequence[IndexRow]) -> tuple[IndexRow, IndexRow, int]:
@@ -72,7 +72,7 @@ def _choose(indexes: Sequence[IndexRow]) -> tuple[IndexRow, IndexRow, int]:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         training = st.selectbox("Training set", first, key="training", bind="query-params", width=280)
         benchmark = st.selectbox("Benchmark", second, key="benchmark", bind="query-params", width=280)
-        most = st.slider(
+        max_bits = st.slider(
             "Max differing bits",
             0,
             MOST_BITS,
@@ -82,11 +82,11 @@ def _choose(indexes: Sequence[IndexRow]) -> tuple[IndexRow, IndexRow, int]:
             width=220,
             help="Of the 64 bits of the perceptual hash. A higher limit finds more copies, and more false matches.",
         )
-    return names[training], names[benchmark], most
+    return names[training], names[benchmark], max_bits
 
 
-def _numbers(found: Overlap, same: np.ndarray, examples: int, hit: int) -> None:
-    kinds = np.where(same, found.kind, -1)
+def _numbers(compared: Overlap, same: np.ndarray, examples: int, hit: int) -> None:
+    kinds = np.where(same, compared.kind, -1)
     numbers = {
         "Benchmark images": format.count(len(kinds)),
         "Same file": format.count((kinds == overlap.FILE).sum()),
@@ -99,7 +99,7 @@ def _numbers(found: Overlap, same: np.ndarray, examples: int, hit: int) -> None:
             st.metric(name, value, width="content")
 
 
-def _accuracy(store: Store, benchmark: IndexRow, theirs: Pictures, ids: np.ndarray) -> None:
+def _accuracy(store: Store, benchmark: IndexRow, pictures: Pictures, ids: np.ndarray) -> None:
     st.subheader("Accuracy without shared images", anchor=False)
     tests = list_verdicts(store, benchmark.dataset or "", benchmark.split)
     if not tests:
@@ -107,16 +107,16 @@ def _accuracy(store: Store, benchmark: IndexRow, theirs: Pictures, ids: np.ndarr
         return
     rows = []
     for test in tests:
-        found = overlap.scores(test, theirs, ids)
+        scores = overlap.scores(test, pictures, ids)
         rows.append(
             {
                 "run": test.run_name,
                 "step": test.step,
-                "all": _words(found.everything),
-                "without shared images": _words(found.clean),
-                "difference": _difference(found.everything, found.clean),
-                "only shared images": _words(found.shared),
-                "not indexed": found.unknown,
+                "all": _words(scores.everything),
+                "without shared images": _words(scores.clean),
+                "difference": _difference(scores.everything, scores.clean),
+                "only shared images": _words(scores.shared),
+                "not indexed": scores.unknown,
                 "traces": f"traces?run={test.run_uid}&view=Predictions&evaluation={test.evaluation_id}",
             }
         )
@@ -143,26 +143,30 @@ def _difference(everything: Score, clean: Score) -> str:
     return f"{100 * (clean.share - everything.share):+.1f}".replace("-", "−")
 
 
-def _pairs(store: Store, ours: Pictures, theirs: Pictures, found: Overlap, places: np.ndarray, link: Link) -> None:
+def _pairs(
+    store: Store, training: Pictures, benchmark: Pictures, compared: Overlap, places: np.ndarray, link: Link
+) -> None:
     st.subheader("Side by side", anchor=False)
     if not len(places):
         st.caption("No indexed benchmark image matches one of the training set within this number of bits.")
         return
-    order = places[np.lexsort((found.distance[places], found.kind[places]))]
+    order = places[np.lexsort((compared.distance[places], compared.kind[places]))]
     pages = -(-len(order) // PAIRS_A_PAGE)
     page = st.pagination(pages, key=f"pairs-{hash((len(order), pages))}") if pages > 1 else 1
-    shown = order[(page - 1) * PAIRS_A_PAGE : page * PAIRS_A_PAGE]
-    sides = [(found.training[i], found.benchmark[i]) for i in shown]
-    ids = [int(ours.example_id[a]) for a, _ in sides] + [int(theirs.example_id[b]) for _, b in sides]
-    known = get_examples(store, ids)
+    page_order = order[(page - 1) * PAIRS_A_PAGE : page * PAIRS_A_PAGE]
+    sides = [(compared.training[i], compared.benchmark[i]) for i in page_order]
+    ids = [int(training.example_id[a]) for a, _ in sides] + [int(benchmark.example_id[b]) for _, b in sides]
+    examples = get_examples(store, ids)
     cards = []
-    for i, (a, b) in zip(shown, sides, strict=True):
-        left, right = known.get(int(ours.example_id[a])), known.get(int(theirs.example_id[b]))
+    for i, (a, b) in zip(page_order, sides, strict=True):
+        left, right = examples.get(int(training.example_id[a])), examples.get(int(benchmark.example_id[b]))
         if left and right:
-            bits = f"{found.distance[i]} of {overlap.BITS} bits differ"
-            why = WHY.get(int(found.kind[i]))
+            bits = f"{compared.distance[i]} of {overlap.BITS} bits differ"
+            why = WHY.get(int(compared.kind[i]))
             head = f'<span class="eg-why">{f"{why} · {bits}" if why else bits}</span>'
-            both = _side(left, str(ours.sha256[a]), link(left)) + _side(right, str(theirs.sha256[b]), link(right))
+            both = _side(left, str(training.sha256[a]), link(left)) + _side(
+                right, str(benchmark.sha256[b]), link(right)
+            )
             cards.append(f'<div class="eg-card">{head}<div class="eg-two">{both}</div></div>')
     st.caption("Left: training set. Right: benchmark.")
     st.html(f'<div class="eg eg-pairs">{"".join(cards)}</div>')

@@ -31,7 +31,7 @@ LOG_ODDS = (
 )
 
 
-class Changed(NamedTuple):
+class StyleChanges(NamedTuple):
     """Phrases by number of words, the second side's first; everything else by side, the reference last."""
 
     phrases: dict[int, tuple[list[Phrase], list[Phrase]]]
@@ -42,17 +42,17 @@ class Changed(NamedTuple):
 
 
 @st.cache_resource(max_entries=8, show_spinner="Counting words", hash_funcs={Store: attrgetter("url")})
-def changed(store: Store, evaluations: tuple[int, ...], _reading: PairedAnswers) -> Changed:
+def find_changes(store: Store, evaluations: tuple[int, ...], _reading: PairedAnswers) -> StyleChanges:
     """Return the changes; `evaluations` identify the texts, which never change, and are the cache key."""
-    said = list(_reading.shared.said)
+    answer_texts = list(_reading.shared.texts)
     has_reference = all(_reading.references)
-    texts = [*said, tuple(_reading.references)] if has_reference else said
+    texts = [*answer_texts, tuple(_reading.references)] if has_reference else answer_texts
     phrases = {}
     for n in LENGTHS:
-        found = words.distinctive(said[1], said[0], n)
-        own = [one for one in found if one.z >= DISTINCTIVE][:SHOWN]
-        phrases[n] = (own, [one for one in reversed(found) if one.z <= -DISTINCTIVE][:SHOWN])
-    return Changed(
+        ranked = words.distinctive(answer_texts[1], answer_texts[0], n)
+        first_phrases = [one for one in ranked if one.z >= DISTINCTIVE][:SHOWN]
+        phrases[n] = (first_phrases, [one for one in reversed(ranked) if one.z <= -DISTINCTIVE][:SHOWN])
+    return StyleChanges(
         phrases,
         tuple(structure.form(each, _reading.questions) for each in texts),
         tuple(words.ends(each) for each in texts),
@@ -62,14 +62,14 @@ def changed(store: Store, evaluations: tuple[int, ...], _reading: PairedAnswers)
 
 
 def show(evaluations: tuple[int, ...], names: Sequence[str], reading: PairedAnswers) -> None:
-    found = changed(data.reader(), evaluations, reading)
-    columns = [*names, "Reference"] if found.has_reference else list(names)
+    change = find_changes(data.reader(), evaluations, reading)
+    columns = [*names, "Reference"] if change.has_reference else list(names)
     st.subheader("Distinctive phrases", anchor=False, help=LOG_ODDS)
     length = st.segmented_control(
         "Phrase length", list(LENGTHS), default=1, key="drift.words", required=True, format_func=LENGTHS.__getitem__
     )
     with st.grid(2, min_column_width=360):
-        for name, phrases in zip((names[1], names[0]), found.phrases[int(length)], strict=True):
+        for name, phrases in zip((names[1], names[0]), change.phrases[int(length)], strict=True):
             with st.container(border=True):
                 st.markdown(f"**More common in {format.literal(name)}**")
                 if phrases:
@@ -81,11 +81,11 @@ def show(evaluations: tuple[int, ...], names: Sequence[str], reading: PairedAnsw
     st.subheader(
         "Structure", anchor=False, help="Each row counts a text pattern exactly as stated; it does not judge meaning."
     )
-    st.html(table(("", *columns), _structure(found.forms, n)))
+    st.html(table(("", *columns), _structure(change.forms, n)))
     st.subheader("Repetition", anchor=False)
-    st.html(table(("", *columns), _repetition(found.forms)))
+    st.html(table(("", *columns), _repetition(change.forms)))
     st.subheader("Openings, closings and most frequent phrases", anchor=False)
-    st.html(table(("", *columns), _ends(found)))
+    st.html(table(("", *columns), _ends(change)))
 
 
 def _line(one: Phrase) -> tuple[str, ...]:
@@ -129,11 +129,11 @@ def _repetition(forms: Sequence[Form]) -> list[tuple[str, ...]]:
     return [(f"{visible(name)}<br><small>{visible(definition)}</small>", *cells) for name, definition, cells in figures]
 
 
-def _ends(found: Changed) -> list[tuple[str, ...]]:
+def _ends(change: StyleChanges) -> list[tuple[str, ...]]:
     rows = (
-        ("Openings", "the first three words", found.openings),
-        ("Closings", "the last three words", found.closings),
-        (f"{REPEATED}-word phrases", "share of texts that contain them", [each.frequent for each in found.forms]),
+        ("Openings", "the first three words", change.openings),
+        ("Closings", "the last three words", change.closings),
+        (f"{REPEATED}-word phrases", "share of texts that contain them", [each.frequent for each in change.forms]),
     )
     return [
         (f"{visible(name)}<br><small>{visible(definition)}</small>", *(_shares(each) for each in sides))
@@ -141,7 +141,7 @@ def _ends(found: Changed) -> list[tuple[str, ...]]:
     ]
 
 
-def _shares(found: Ends) -> str:
+def _shares(shares: Ends) -> str:
     return "<br>".join(
-        f"{excerpt(text, 60) or '⟨nothing⟩'} <small>{format.percent(share)}</small>" for text, share in found
+        f"{excerpt(text, 60) or '⟨nothing⟩'} <small>{format.percent(share)}</small>" for text, share in shares
     )

@@ -25,10 +25,10 @@ LOW, HIGH = 10, 90
 class Drift(NamedTuple):
     """Answers of runs in an encoder's space; texts without an embedding have vectors of NaN."""
 
-    said: PredictionTexts
+    answers: PredictionTexts
     texts: list[str]
     """The distinct texts of all answers."""
-    place: Ints
+    text_index: Ints
     """Index in `texts` of each answer's text."""
     vectors: Vectors
     """Vectors of `texts`: (texts, dimension)."""
@@ -45,12 +45,12 @@ class Drift(NamedTuple):
 
     @property
     def wellformed(self) -> NDArray[np.bool_]:
-        return np.array([span is not None for span in self.said.think], np.bool_)
+        return np.array([span is not None for span in self.answers.think], np.bool_)
 
     @property
     def embedded(self) -> NDArray[np.bool_]:
         """Return which answers have a vector."""
-        return ~np.isnan(self.vectors[:, 0])[self.place]
+        return ~np.isnan(self.vectors[:, 0])[self.text_index]
 
 
 class SimilarityCurve(NamedTuple):
@@ -75,7 +75,7 @@ def checkpoints(evaluations: Sequence[EvaluationRow], kind: str, benchmark: str)
 
 def rows_of(drift: Drift, evaluation_ids: Sequence[int]) -> Ints:
     """Return the indices of the greedy answers in these evaluations."""
-    return np.flatnonzero(np.isin(drift.said.evaluation_id, evaluation_ids) & (drift.said.sample == 0))
+    return np.flatnonzero(np.isin(drift.answers.evaluation_id, evaluation_ids) & (drift.answers.sample == 0))
 
 
 def to_reference(drift: Drift, rows: Ints) -> Floats:
@@ -83,8 +83,8 @@ def to_reference(drift: Drift, rows: Ints) -> Floats:
 
     See `trainer.spec.similarity.compared_text`.
     """
-    own = np.where(drift.wellformed[rows, None], drift.vectors[drift.place[rows]], drift.null)
-    return _cosines(own, drift.references[drift.example[rows]])
+    vectors = np.where(drift.wellformed[rows, None], drift.vectors[drift.text_index[rows]], drift.null)
+    return _cosines(vectors, drift.references[drift.example[rows]])
 
 
 def to_answers(drift: Drift, rows: Ints, others: Ints) -> Floats:
@@ -95,8 +95,8 @@ def to_answers(drift: Drift, rows: Ints, others: Ints) -> Floats:
     partner = np.full(len(drift.references), -1)
     partner[drift.example[others]] = others
     other = partner[drift.example[rows]]
-    found = _cosines(drift.vectors[drift.place[rows]], drift.vectors[drift.place[other]])
-    return np.where(other >= 0, found, np.nan)
+    cosines = _cosines(drift.vectors[drift.text_index[rows]], drift.vectors[drift.text_index[other]])
+    return np.where(other >= 0, cosines, np.nan)
 
 
 def _cosines(first: Vectors, second: Vectors) -> Floats:
@@ -126,13 +126,13 @@ def accuracy(step: Ints, correct: Floats) -> SimilarityCurve:
 
 def floor(references: Vectors) -> float | None:
     """Return the mean similarity between references of different examples, as in evaluations; None below two."""
-    found = similarity.floor(references[np.isfinite(references[:, 0])])
-    return found[0] if found else None
+    estimate = similarity.floor(references[np.isfinite(references[:, 0])])
+    return estimate[0] if estimate else None
 
 
 def ceiling(references: Vectors, seconds: Vectors) -> float | None:
     """Return the mean similarity of two annotators' references, as in evaluations; None if a second one is missing."""
-    known = np.flatnonzero(np.isfinite(references[:, 0]))
-    known = known[similarity.ceiling_examples(len(known))]
-    found = _cosines(references[known], seconds[known])
-    return float(found.mean()) if len(found) and np.isfinite(found).all() else None
+    rows = np.flatnonzero(np.isfinite(references[:, 0]))
+    rows = rows[similarity.ceiling_examples(len(rows))]
+    cosines = _cosines(references[rows], seconds[rows])
+    return float(cosines.mean()) if len(cosines) and np.isfinite(cosines).all() else None

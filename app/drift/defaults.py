@@ -14,9 +14,9 @@ Questions = tuple[str, str]
 """Benchmark and split."""
 
 
-def usable(found: Sequence[EvaluationRow]) -> list[EvaluationRow]:
+def usable_evaluations(evaluations: Sequence[EvaluationRow]) -> list[EvaluationRow]:
     """Return the finished evaluations of unmodified checkpoints."""
-    return [each for each in found if each.kind in KINDS and each.ended_at is not None]
+    return [each for each in evaluations if each.kind in KINDS and each.ended_at is not None]
 
 
 def questions(evaluation: EvaluationRow) -> Questions:
@@ -45,44 +45,52 @@ def sides(
     runs: Sequence[RunRow],
     evaluations: Mapping[int, Sequence[EvaluationRow]],
     checkpoints: Mapping[int, Sequence[CheckpointRow]],
-    wanted: Questions | None = None,
+    required: Questions | None = None,
 ) -> list[Side]:
-    """Return the best evaluation of each run, all on the same questions (`wanted`, or the best available).
+    """Return the best evaluation of each run, all on the same questions (`required`, or the best available).
 
     Tests are preferred to validations and these to probes, and the runs' own dataset comes first. Runs are dropped from
     the end until the others share questions; a single run is compared with its own first checkpoint.
     """
-    found = {run.id: usable(evaluations[run.id]) for run in runs}
+    usable_by_run = {run.id: usable_evaluations(evaluations[run.id]) for run in runs}
     for count in range(len(runs), 0, -1):
-        shown = runs[:count]
-        shared = set.intersection(*({questions(each) for each in found[run.id]} for run in shown))
+        members = runs[:count]
+        shared = set.intersection(*({questions(each) for each in usable_by_run[run.id]} for run in members))
         offered = (
-            [wanted] if wanted in shared else [] if wanted else sorted(shared, key=lambda q: _rank(q, shown, found))
+            [required]
+            if required in shared
+            else []
+            if required
+            else sorted(shared, key=lambda q: _rank(q, members, usable_by_run))
         )
-        for asked in offered:
-            on_it = {run.id: [each for each in found[run.id] if questions(each) == asked] for run in shown}
+        for candidate in offered:
+            on_candidate = {
+                run.id: [each for each in usable_by_run[run.id] if questions(each) == candidate] for run in members
+            }
             if count > 1:
-                return [Side(run, closing(on_it[run.id], checkpoints[run.id])) for run in shown]
-            ends = [min(on_it[runs[0].id], key=_place), max(on_it[runs[0].id], key=_place)]
+                return [Side(run, final_evaluation(on_candidate[run.id], checkpoints[run.id])) for run in members]
+            ends = [min(on_candidate[runs[0].id], key=_place), max(on_candidate[runs[0].id], key=_place)]
             if ends[0].step < ends[1].step:
                 return [Side(runs[0], each) for each in ends]
     return []
 
 
-def closing(found: Sequence[EvaluationRow], checkpoints: Sequence[CheckpointRow]) -> EvaluationRow:
+def final_evaluation(evaluations: Sequence[EvaluationRow], checkpoints: Sequence[CheckpointRow]) -> EvaluationRow:
     """Return the best kind of evaluation at the step chosen by validation, else at the last step."""
     best = next((row.step for row in checkpoints if row.kind == "best"), None)
-    kind = min((each.kind for each in found), key=KINDS.index)
-    return max((each for each in found if each.kind == kind), key=lambda each: (each.step == best, each.step, each.id))
+    kind = min((each.kind for each in evaluations), key=KINDS.index)
+    return max(
+        (each for each in evaluations if each.kind == kind), key=lambda each: (each.step == best, each.step, each.id)
+    )
 
 
-def _place(each: EvaluationRow) -> tuple[int, int, int]:
-    return each.step, -KINDS.index(each.kind), each.id
+def _place(evaluation: EvaluationRow) -> tuple[int, int, int]:
+    return evaluation.step, -KINDS.index(evaluation.kind), evaluation.id
 
 
 def _rank(
-    asked: Questions, runs: Sequence[RunRow], found: Mapping[int, Sequence[EvaluationRow]]
+    topic: Questions, runs: Sequence[RunRow], evaluations: Mapping[int, Sequence[EvaluationRow]]
 ) -> tuple[int, bool, Questions]:
     """Return a sort key: the worst kind of evaluation on these questions, then whose dataset they come from."""
-    kinds = [min(KINDS.index(each.kind) for each in found[run.id] if questions(each) == asked) for run in runs]
-    return max(kinds), asked[0] not in {run.dataset for run in runs}, asked
+    kinds = [min(KINDS.index(each.kind) for each in evaluations[run.id] if questions(each) == topic) for run in runs]
+    return max(kinds), topic[0] not in {run.dataset for run in runs}, topic

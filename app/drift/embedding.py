@@ -24,7 +24,7 @@ def show(store: Store, runs: Sequence[RunRow]) -> EncoderRow | None:
     used = vectors.encoder(store, runs)
     if is_open:
         return used
-    left = vectors.left(store, runs, used)
+    left = vectors.count_missing(store, runs, used)
     if not left:
         return used
     with st.container(horizontal=True, vertical_alignment="center"):

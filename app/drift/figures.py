@@ -70,24 +70,24 @@ def similarity_chart(runs: Sequence[Trained], levels: Mapping[str, float]) -> go
     return figure
 
 
-def plane(runs: Sequence[tuple[Path, str]], levels: Mapping[str, float]) -> go.Figure:
+def accuracy_plane(runs: Sequence[tuple[Path, str]], levels: Mapping[str, float]) -> go.Figure:
     """Return accuracy against similarity: one path per run in its colour, labelled with steps where there is room.
 
     `levels` are named vertical lines.
     """
     figure = paths([path for path, _ in runs])
-    for drawn, (path, color) in zip(figure.data, runs, strict=True):
-        drawn.update(line={"color": color}, marker={"color": color})
-        shown = _apart(path)
+    for trace, (path, color) in zip(figure.data, runs, strict=True):
+        trace.update(line={"color": color}, marker={"color": color})
+        labelled = _labelled_points(path)
         figure.add_trace(
             go.Scatter(
                 uid=f"{path.name}/steps",
                 legendgroup=path.name,
                 showlegend=False,
                 mode="text",
-                x=[path.similarity[i] for i in shown],
-                y=[path.accuracy[i] for i in shown],
-                text=[str(path.steps[i]) for i in shown],
+                x=[path.similarity[i] for i in labelled],
+                y=[path.accuracy[i] for i in labelled],
+                text=[str(path.steps[i]) for i in labelled],
                 textposition="middle right",
                 textfont={"size": 10, "color": color},
                 hoverinfo="skip",
@@ -128,7 +128,7 @@ def scatter(clouds: Sequence[Cloud], references: Floats, explained: Floats, *, s
                 x=cloud.at[:, 0],
                 y=cloud.at[:, 1],
                 customdata=list(cloud.ids),
-                text=[plain(words) for words in cloud.words],
+                text=[plain(text) for text in cloud.words],
                 mode="markers",
                 marker=marker,
                 hovertemplate="%{text}<extra></extra>",
@@ -160,19 +160,21 @@ def scatter(clouds: Sequence[Cloud], references: Floats, explained: Floats, *, s
 
 def colors(runs: Sequence[RunRow]) -> dict[int, str]:
     """Return colours by run id: the first run of a method has the method's colour, others cycle through the palette."""
-    found: dict[int, str] = {}
+    color_by_run: dict[int, str] = {}
     free = [color for color in PALETTE if color != GREY]
     for run in runs:
-        own, _ = method_style(run.method)
-        found[run.id] = own if own not in found.values() else free[len(found) % len(free)]
-    return found
+        method_color, _ = method_style(run.method)
+        color_by_run[run.id] = (
+            method_color if method_color not in color_by_run.values() else free[len(color_by_run) % len(free)]
+        )
+    return color_by_run
 
 
-def _apart(path: Path) -> list[int]:
+def _labelled_points(path: Path) -> list[int]:
     """Return the indices of the last point, the first one, and those in between that are far enough from the others."""
     at = np.column_stack([path.similarity, path.accuracy])
-    kept: list[int] = []
+    indices: list[int] = []
     for i in (len(at) - 1, *range(len(at) - 1)):
-        if all(np.linalg.norm(at[i] - at[other]) > CLEAR for other in kept):
-            kept.append(i)
-    return kept
+        if all(np.linalg.norm(at[i] - at[other]) > CLEAR for other in indices):
+            indices.append(i)
+    return indices

@@ -31,11 +31,11 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def gain(found: Estimate | None, scale: float = 1.0, digits: int = 2) -> str:
+def gain(estimate: Estimate | None, scale: float = 1.0, digits: int = 2) -> str:
     """Return a difference with its interval: −0.25 (−0.26 to −0.25)."""
-    if found is None:
+    if estimate is None:
         return format.UNKNOWN
-    value, low, high = (signed(scale * part, digits) for part in found)
+    value, low, high = (signed(scale * part, digits) for part in estimate)
     return f"{value} ({low} to {high})"
 
 

@@ -72,25 +72,27 @@ def show(sides: Sequence[Side], names: Sequence[str], reading: PairedAnswers, en
     if not ids:
         st.info("There are no such questions: choose another filter.", icon=":material/filter_alt_off:")
         return
-    wanted = links.number("example")
-    at = ids.index(wanted) if wanted in ids else 0
+    requested_id = links.number("example")
+    at = ids.index(requested_id) if requested_id in ids else 0
     move(ids, at)
     one = reading.examples[ids[at]]
-    columns = gather(store, sides, names, reading, one)
+    columns = load_columns(store, sides, names, reading, one)
     st.html(DIFF_STYLE)
     with st.container(border=True, key="drift-example"):
         against = question(one, columns)
         compare(columns, against, hide_gone=not st.session_state.get("drift.gone"))
         sentence_pairs.show(store, [(each.name, each.thinking) for each in columns], against, encoder)
-    listed(names, reading, ids, at)
+    question_list(names, reading, ids, at)
 
 
 def choose_order(reading: PairedAnswers, names: Sequence[str]) -> str:
     """Show the choice of an order, and return one of ORDERS."""
-    words = labels(names)
+    order_labels = labels(names)
     counts = {kind: len(drift.order(reading.shared, reading.gap, kind)) for kind in ("second", "first", "wrong")}
     hints = {kind: key for key, kind in KEYS.items()}
-    st.session_state["drift.order"] = st.query_params.get("order") if st.query_params.get("order") in words else "drift"
+    st.session_state["drift.order"] = (
+        st.query_params.get("order") if st.query_params.get("order") in order_labels else "drift"
+    )
     measure = (
         "difference of their similarities to the reference"
         if drift.has_similarity(reading.shared)
@@ -98,14 +100,14 @@ def choose_order(reading: PairedAnswers, names: Sequence[str]) -> str:
     )
     kind = st.segmented_control(
         "Show questions",
-        list(words),
+        list(order_labels),
         key="drift.order",
         required=True,
         wrap=True,
-        format_func=lambda kind: format.literal(words[kind]) + (f": {counts[kind]}" if kind in counts else ""),
+        format_func=lambda kind: format.literal(order_labels[kind]) + (f": {counts[kind]}" if kind in counts else ""),
         on_change=lambda: go_to(order=st.session_state["drift.order"]),
         help=f"Sorted by {measure}; the random order is always the same. Keys: "
-        + ", ".join(f"**{hints[kind]}** {format.literal(words[kind])}" for kind in words)
+        + ", ".join(f"**{hints[kind]}** {format.literal(order_labels[kind])}" for kind in order_labels)
         + "; **←** and **→**: previous and next question.",
     )
     return str(kind)
@@ -119,7 +121,7 @@ def phrase_filter(reading: PairedAnswers) -> np.ndarray | None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.html(f"Only questions where one of the two says “{visible(phrase[:200])}”", width="content")
         st.button("All questions", icon=":material/close:", type="tertiary", on_click=lambda: go_to(phrase=""))
-    return np.array([any(holds(text, phrase) for text in pair) for pair in zip(*reading.shared.said[:2], strict=True)])
+    return np.array([any(holds(text, phrase) for text in pair) for pair in zip(*reading.shared.texts[:2], strict=True)])
 
 
 def go_to(**parameters: str) -> None:
@@ -146,19 +148,21 @@ def move(ids: Sequence[int], at: int) -> None:
         st.caption(f"{at + 1:,} of {len(ids):,}", width="content")
 
 
-def gather(
+def load_columns(
     store: Store, sides: Sequence[Side], names: Sequence[str], reading: PairedAnswers, one: StoredExample
 ) -> list[ReadingColumn]:
     """Return the reference, if any, and each side's greedy answer."""
-    found = [ReadingColumn(REFERENCE, GREY, one.reference)] if one.reference else []
+    columns = [ReadingColumn(REFERENCE, GREY, one.reference)] if one.reference else []
     place = int(np.searchsorted(reading.shared.example_id, one.id))
     by_run = colors(list({side.run.id: side.run for side in sides}.values()))
     for i, (side, name) in enumerate(zip(sides, names, strict=True)):
         row = next(row for row in list_predictions_to(store, side.evaluation.id, [one.id]) if not row.sample)
-        known = reading.shared.similarity[i, place]
-        row = replace(row, similarity=None if np.isnan(known) else float(known))
-        found.append(ReadingColumn(name, by_run[side.run.id], reading.shared.said[i][place], row, form_of_side(side)))
-    return found
+        similarity = reading.shared.similarity[i, place]
+        row = replace(row, similarity=None if np.isnan(similarity) else float(similarity))
+        columns.append(
+            ReadingColumn(name, by_run[side.run.id], reading.shared.texts[i][place], row, form_of_side(side))
+        )
+    return columns
 
 
 def question(one: StoredExample, columns: Sequence[ReadingColumn]) -> int:
@@ -172,8 +176,8 @@ def question(one: StoredExample, columns: Sequence[ReadingColumn]) -> int:
             st.html(f'<div class="tv-question">{marked(one.question)}</div>')
             show_truth(one)
             names = [column.name for column in columns]
-            wanted = st.query_params.get("against")
-            st.session_state["drift.against"] = wanted if wanted in names else names[0]
+            requested = st.query_params.get("against")
+            st.session_state["drift.against"] = requested if requested in names else names[0]
             with st.container(horizontal=True, vertical_alignment="center"):
                 against = st.segmented_control(
                     "Highlight words missing from",
@@ -225,7 +229,7 @@ def rule(column: ReadingColumn) -> str:
     return f'<div class="tv-rule">✘ {visible(violation.message)}</div>' if violation else ""
 
 
-def listed(names: Sequence[str], reading: PairedAnswers, ids: Sequence[int], at: int) -> None:
+def question_list(names: Sequence[str], reading: PairedAnswers, ids: Sequence[int], at: int) -> None:
     """Show the ten questions around this one, with links."""
     start = at - at % LISTED
     shared = reading.shared
@@ -235,23 +239,23 @@ def listed(names: Sequence[str], reading: PairedAnswers, ids: Sequence[int], at:
         one = reading.examples[id]
         picture = f'<img src="{visible(links.image(one.images[0]))}" alt="">' if one.images else ""
         link = f'<a target="_self" href="{address(example=str(id))}">{number + 1}</a>'
-        sides = [said(reading, side, place) for side in range(len(names))]
-        here = "▸ " if number == at else ""
-        rows.append((here + link, picture, f"{excerpt(one.question, 80)}{_truth(one)}", *sides))
+        sides = [answer_cell(reading, side, place) for side in range(len(names))]
+        marker = "▸ " if number == at else ""
+        rows.append((marker + link, picture, f"{excerpt(one.question, 80)}{_truth(one)}", *sides))
     with st.container(key="drift-list"):
         st.markdown(f"**Questions {start + 1} to {start + len(rows)}**")
         st.html(table(("", "", "Question", *names), rows, name="dr-list"))
 
 
 def _truth(one: StoredExample) -> str:
-    words = format.count(one.answer) if one.gold is None and one.answer is not None else truth(one)
-    return f" <b>{visible(words)}</b>" if words else ""
+    text = format.count(one.answer) if one.gold is None and one.answer is not None else truth(one)
+    return f" <b>{visible(text)}</b>" if text else ""
 
 
-def said(reading: PairedAnswers, side: int, place: int) -> str:
+def answer_cell(reading: PairedAnswers, side: int, place: int) -> str:
     """Return one side's answer to one question as a table cell."""
     shared = reading.shared
     right, cosine = shared.correct[side, place], shared.similarity[side, place]
     sign = "" if np.isnan(right) else "✔" if right else "✘"
-    known = "" if np.isnan(cosine) else f" {cosine:.2f}"
-    return f'<div class="dr-said">{sign}{known} <small>{excerpt(shared.said[side][place], 90)}</small></div>'
+    cosine_text = "" if np.isnan(cosine) else f" {cosine:.2f}"
+    return f'<div class="dr-said">{sign}{cosine_text} <small>{excerpt(shared.texts[side][place], 90)}</small></div>'

@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 
 from app.drift import sides as drift
-from app.drift.sides import Answered, Floats, Shared, Side
+from app.drift.sides import Floats, Shared, Side, SideAnswers
 from store import embeddings
 from store.db.engine import Store
 from store.db.rows import StoredExample
@@ -57,14 +57,14 @@ def _read(
     store: Store, evaluations: tuple[int, ...], recorded: str | None, encoder: EncoderRow | None, embedded: int
 ) -> PairedAnswers:
     """Read the answers; `embedded`, the number of embedded texts, is only part of the cache key."""
-    shared = drift.share([Answered(read_scores(store, id), list_greedy_texts(store, id)) for id in evaluations])
+    shared = drift.share([SideAnswers(read_scores(store, id), list_greedy_texts(store, id)) for id in evaluations])
     examples = get_examples(store, shared.example_id.tolist())
     if recorded is None:
         unknown = np.full(shared.correct.shape, np.nan)
         similarity = unknown if encoder is None else cosines(store, encoder, shared, examples)
         shared = shared._replace(similarity=similarity)
         recorded = encoder.name if encoder is not None and np.isfinite(similarity).any() else None
-    return PairedAnswers(shared, examples, drift.gaps(shared), recorded)
+    return PairedAnswers(shared, examples, drift.answer_gaps(shared), recorded)
 
 
 def cosines(store: Store, encoder: EncoderRow, shared: Shared, examples: Mapping[int, StoredExample]) -> Floats:
@@ -72,7 +72,7 @@ def cosines(store: Store, encoder: EncoderRow, shared: Shared, examples: Mapping
     references = [examples[id].reference or "" for id in shared.example_id.tolist()]
     reference = embeddings.matrix(store, encoder, references)
     rows = []
-    for texts, wellformed in zip(shared.said, shared.wellformed, strict=True):
+    for texts, wellformed in zip(shared.texts, shared.wellformed, strict=True):
         spans = [(0, len(text)) if formed else None for text, formed in zip(texts, wellformed, strict=True)]
         thinking = [compared_text(text, span) for text, span in zip(texts, spans, strict=True)]
         rows.append((embeddings.matrix(store, encoder, thinking) * reference).sum(axis=1))

@@ -23,7 +23,7 @@ HELP = (
 def show(store: Store, columns: Sequence[tuple[str, str]], against: int, encoder: EncoderRow | None) -> None:
     """Show every column (name, text) beside the one that it is compared with."""
     split = [sentences(text) for _, text in columns]
-    vectors = known(store, encoder, [one for each in split for one in each])
+    vectors = embedded_texts(store, encoder, [one for each in split for one in each])
     measure = f"cosines of {encoder.name}" if encoder and vectors is not None else "cosines of word counts"
     others = [i for i in range(len(columns)) if i != against]
     st.markdown(f"**Sentence by sentence** · {format.literal(measure)}", help=HELP)
@@ -33,12 +33,12 @@ def show(store: Store, columns: Sequence[tuple[str, str]], against: int, encoder
                 st.html(pairs(columns[against][0], columns[i][0], align(split[against], split[i], vectors)))
 
 
-def known(store: Store, encoder: EncoderRow | None, wanted: Sequence[str]) -> Vectors | None:
+def embedded_texts(store: Store, encoder: EncoderRow | None, texts: Sequence[str]) -> Vectors | None:
     """Return vectors of all sentences; None if any is missing, since measures are never mixed."""
     if encoder is None:
         return None
-    found = embeddings.vectors(store, encoder.id, wanted)
-    return found if set(wanted) <= set(found) else None
+    vectors_by_text = embeddings.vectors(store, encoder.id, texts)
+    return vectors_by_text if set(texts) <= set(vectors_by_text) else None
 
 
 def pairs(first: str, second: str, matches: Sequence[Match]) -> str:

@@ -41,8 +41,8 @@ def align(first: Sequence[str], second: Sequence[str], vectors: Vectors | None) 
         Match(one, second[partner[i]], float(cosines[i, partner[i]])) if i in partner else Match(one, None, None)
         for i, one in enumerate(first)
     ]
-    taken = set(partner.values())
-    return matches + [Match(None, one, None) for j, one in enumerate(second) if j not in taken]
+    matched = set(partner.values())
+    return matches + [Match(None, one, None) for j, one in enumerate(second) if j not in matched]
 
 
 def _embedded(first: Sequence[str], second: Sequence[str], vectors: Vectors) -> npt.NDArray[np.floating]:

@@ -26,24 +26,30 @@ def choose(store: Store, runs: Sequence[RunRow]) -> list[Side]:
 
     The URL's `sides=ID,ID` (evaluations) decides; else `runs=UID,UID` or `run=UID`, and `on=BENCHMARK SPLIT`.
     """
-    runs = offered(store, runs)
+    runs = available_runs(store, runs)
     evaluations = data.evaluations_by_run(tuple(run.id for run in runs))
-    known = [Side(run, each) for run in runs for each in reversed(defaults.usable(evaluations[run.id]))]
-    topics = {" ".join(defaults.questions(side.evaluation)): defaults.questions(side.evaluation) for side in known}
+    all_sides = [Side(run, each) for run in runs for each in reversed(defaults.usable_evaluations(evaluations[run.id]))]
+    topics = {" ".join(defaults.questions(side.evaluation)): defaults.questions(side.evaluation) for side in all_sides}
     if not topics:
         return []
-    by_id = {side.evaluation.id: side for side in known}
-    asked = st.query_params.get("on", "")
-    sides = named(by_id) or suggested(runs, evaluations, topics.get(asked))
-    topic = " ".join(defaults.questions(sides[0].evaluation)) if sides else asked if asked in topics else min(topics)
+    by_id = {side.evaluation.id: side for side in all_sides}
+    requested_topic = st.query_params.get("on", "")
+    sides = requested_sides(by_id) or default_sides(runs, evaluations, topics.get(requested_topic))
+    topic = (
+        " ".join(defaults.questions(sides[0].evaluation))
+        if sides
+        else requested_topic
+        if requested_topic in topics
+        else min(topics)
+    )
     options = [id for id, side in by_id.items() if defaults.questions(side.evaluation) == topics[topic]]
-    kept = [side.evaluation.id for side in sides if side.evaluation.id in options]
-    if len(kept) < len(sides):
+    side_ids = [side.evaluation.id for side in sides if side.evaluation.id in options]
+    if len(side_ids) < len(sides):
         st.warning("Columns with other questions than the first one are left out.", icon=":material/warning:")
-    st.session_state["drift.on"], st.session_state["drift.sides"] = topic, kept
+    st.session_state["drift.on"], st.session_state["drift.sides"] = topic, side_ids
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        shown = ",".join(dict.fromkeys(side.run.uid for side in sides))
-        st.selectbox("Questions", sorted(topics), key="drift.on", width=230, on_change=_ask, args=(shown,))
+        run_uids = ",".join(dict.fromkeys(side.run.uid for side in sides))
+        st.selectbox("Questions", sorted(topics), key="drift.on", width=230, on_change=_go_to_topic, args=(run_uids,))
         chosen = st.multiselect(
             "Columns",
             options,
@@ -57,27 +63,27 @@ def choose(store: Store, runs: Sequence[RunRow]) -> list[Side]:
     return [by_id[id] for id in chosen]
 
 
-def offered(store: Store, runs: Sequence[RunRow]) -> list[RunRow]:
+def available_runs(store: Store, runs: Sequence[RunRow]) -> list[RunRow]:
     """Return the runs whose checkpoints can be columns: all, or the newest evaluated ones and those in the URL."""
     if len(runs) <= OFFERED:
         return list(runs)
     evaluated = data.list_evaluated(defaults.KINDS)
-    shown = [run for run in runs if run.id in evaluated]
-    uids = frozenset(asked_runs()[:OFFERED])
-    ids = {run_of_evaluation(store, id) for id in asked_sides()[:MOST_SIDES]}
-    if len(shown) > OFFERED:
-        told = f"Columns list the newest {OFFERED} of {format.count(len(shown))} evaluated runs"
-        st.caption(f"{told}: for others, open Drift from the Runs page.")
-    return [run for i, run in enumerate(shown) if i < OFFERED or run.uid in uids or run.id in ids]
+    evaluated_runs = [run for run in runs if run.id in evaluated]
+    uids = frozenset(requested_run_uids()[:OFFERED])
+    ids = {run_of_evaluation(store, id) for id in requested_evaluation_ids()[:MOST_SIDES]}
+    if len(evaluated_runs) > OFFERED:
+        note = f"Columns list the newest {OFFERED} of {format.count(len(evaluated_runs))} evaluated runs"
+        st.caption(f"{note}: for others, open Drift from the Runs page.")
+    return [run for i, run in enumerate(evaluated_runs) if i < OFFERED or run.uid in uids or run.id in ids]
 
 
-def asked_runs() -> list[str]:
+def requested_run_uids() -> list[str]:
     return [uid for uid in st.query_params.get("runs", st.query_params.get("run", "")).split(",") if uid]
 
 
-def asked_sides() -> list[int]:
-    asked = st.query_params.get("sides", "").split(",")
-    return [number for text in asked if (number := links.whole(text)) is not None]
+def requested_evaluation_ids() -> list[int]:
+    parts = st.query_params.get("sides", "").split(",")
+    return [number for text in parts if (number := links.parse_whole(text)) is not None]
 
 
 def label(side: Side) -> str:
@@ -89,32 +95,32 @@ def label(side: Side) -> str:
     return f"{run.name} · {method}{rank} · step {evaluation.step} · {kind}{origin}"
 
 
-def named(by_id: dict[int, Side]) -> list[Side]:
+def requested_sides(by_id: dict[int, Side]) -> list[Side]:
     """Return the evaluations in the URL that exist."""
-    asked = asked_sides()
-    sides = [by_id[id] for id in dict.fromkeys(asked) if id in by_id]
-    if len(sides) < len(asked):
+    requested_ids = requested_evaluation_ids()
+    sides = [by_id[id] for id in dict.fromkeys(requested_ids) if id in by_id]
+    if len(sides) < len(requested_ids):
         st.warning("Some of the evaluations in this URL no longer exist.", icon=":material/warning:")
     return sides[:MOST_SIDES]
 
 
-def suggested(
+def default_sides(
     runs: Sequence[RunRow], evaluations: Mapping[int, Sequence[EvaluationRow]], topic: Questions | None
 ) -> list[Side]:
     """Return the runs in the URL, else its run and a partner, else the newest pair; all on `topic` if given."""
-    shown = [run for run in runs if defaults.usable(evaluations[run.id])]
-    uids = asked_runs()
-    wanted = defaults.in_order([run for run in shown if run.uid in uids])[:MOST_SIDES]
-    if uids and not wanted:
+    evaluated_runs = [run for run in runs if defaults.usable_evaluations(evaluations[run.id])]
+    uids = requested_run_uids()
+    selected_runs = defaults.in_order([run for run in evaluated_runs if run.uid in uids])[:MOST_SIDES]
+    if uids and not selected_runs:
         gone = format.literal(", ".join(uids))
         st.warning(f"{gone} has no evaluation yet: showing other runs instead.", icon=":material/warning:")
-    if len(wanted) < 2:
-        wanted = defaults.pair(shown, wanted[0] if wanted else None)
-    saved = data.checkpoints_by_run(tuple(run.id for run in wanted))
-    return defaults.sides(wanted, evaluations, saved, topic)
+    if len(selected_runs) < 2:
+        selected_runs = defaults.pair(evaluated_runs, selected_runs[0] if selected_runs else None)
+    saved = data.checkpoints_by_run(tuple(run.id for run in selected_runs))
+    return defaults.sides(selected_runs, evaluations, saved, topic)
 
 
-def _ask(uids: str) -> None:
+def _go_to_topic(uids: str) -> None:
     go_to(runs=uids, on=st.session_state["drift.on"])
 
 

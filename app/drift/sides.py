@@ -42,7 +42,7 @@ def form_of_side(side: Side) -> Form:
     return form_of(side.evaluation.conditions.get("style", side.run.style), side.run.grammar)
 
 
-class Answered(NamedTuple):
+class SideAnswers(NamedTuple):
     """The greedy answers of one side, by example id."""
 
     scores: Scores
@@ -61,7 +61,7 @@ class Shared(NamedTuple):
     wellformed: Floats
     reasoning_steps: Floats
     tokens: Floats
-    said: tuple[tuple[str, ...], ...]
+    texts: tuple[tuple[str, ...], ...]
     """Thinking of each side; for a malformed answer, its whole text."""
     answered: tuple[int, ...]
     """Number of examples that each side answered, shared or not."""
@@ -105,7 +105,7 @@ def names(sides: Sequence[Side]) -> list[str]:
     return next((attempt for attempt in attempts if len(set(attempt)) == len(sides)), last)
 
 
-def share(sides: Sequence[Answered]) -> Shared:
+def share(sides: Sequence[SideAnswers]) -> Shared:
     """Return the examples that all sides answered; `sides` is not empty."""
     example_id = reduce(np.intersect1d, [side.scores.example_id for side in sides])
     places = [np.searchsorted(side.scores.example_id, example_id) for side in sides]
@@ -142,31 +142,31 @@ def verdict(shared: Shared) -> Verdict | None:
 
 def _difference(shared: Shared, values: Floats) -> Estimate | None:
     """Return the mean of the second side minus the first where both are known; None without such examples."""
-    known = ~np.isnan(values[:2]).any(axis=0)
-    first, second = values[:2, known]
-    return statistics.difference(second[None], first[None], shared.image[known].tolist()) if known.any() else None
+    is_known = ~np.isnan(values[:2]).any(axis=0)
+    first, second = values[:2, is_known]
+    return statistics.difference(second[None], first[None], shared.image[is_known].tolist()) if is_known.any() else None
 
 
 def _standing(shared: Shared, side: int) -> Standing:
     judged = shared.correct[side][~np.isnan(shared.correct[side])]
-    right, n, known = int(judged.sum()), len(judged), ~np.isnan(shared.similarity[side])
-    similarity = shared.similarity[side, known]
+    right, n, has_similarity = int(judged.sum()), len(judged), ~np.isnan(shared.similarity[side])
+    similarity = shared.similarity[side, has_similarity]
     tokens = shared.tokens[side]
     return Standing(
         Estimate(right / n, *statistics.wilson(right, n)) if n else None,
-        statistics.mean(similarity[None], shared.image[known].tolist()) if len(similarity) else None,
+        statistics.mean(similarity[None], shared.image[has_similarity].tolist()) if len(similarity) else None,
         float(shared.wellformed[side].mean()),
         float(shared.reasoning_steps[side].mean()),
         float(np.nanmean(tokens)) if np.isfinite(tokens).any() else float("nan"),
     )
 
 
-def sentence(found: Verdict, first: str, second: str, *, has_references: bool = True) -> str:
+def sentence(verdict: Verdict, first: str, second: str, *, has_references: bool = True) -> str:
     """Return sentences on whether the two drifted apart, and on their difference in accuracy."""
-    style = _style(found.similarity, first, second)
-    if found.similarity is None and not has_references:
+    style = _style(verdict.similarity, first, second)
+    if verdict.similarity is None and not has_references:
         style = "Similarity to the reference is unknown: no question has reference reasoning."
-    return f"{style} {_right(found.accuracy, first, second)}"
+    return f"{style} {_right(verdict.accuracy, first, second)}"
 
 
 def _right(right: Estimate | None, first: str, second: str) -> str:
@@ -205,25 +205,25 @@ def order(shared: Shared, gap: Floats, kind: str, *, keep: npt.NDArray[np.bool_]
         places = np.random.default_rng(0).permutation(n)
     else:
         places = np.argsort(gap if kind == "similar" else -gap, kind="stable")
-    wanted = np.ones(n, dtype=bool) if keep is None else keep
+    mask = np.ones(n, dtype=bool) if keep is None else keep
     right = shared.correct[:2] > 0
     if kind in ("first", "second"):
-        own = int(kind == "second")
-        wanted = wanted & right[own] & (shared.correct[1 - own] == 0)
+        winner = int(kind == "second")
+        mask = mask & right[winner] & (shared.correct[1 - winner] == 0)
     elif kind == "wrong":
-        wanted = wanted & (shared.correct[:2] == 0).all(axis=0)
-    ids: list[int] = shared.example_id[places[wanted[places]]].tolist()
+        mask = mask & (shared.correct[:2] == 0).all(axis=0)
+    ids: list[int] = shared.example_id[places[mask[places]]].tolist()
     return ids
 
 
-def gaps(shared: Shared) -> Floats:
+def answer_gaps(shared: Shared) -> Floats:
     """Return the distance of the first two sides on each example: the difference of their similarities.
 
     If it is unknown for every example, return one minus the Jaccard index of their words.
     """
     if has_similarity(shared):
         return np.abs(np.subtract(*np.nan_to_num(shared.similarity[:2])))
-    return np.array([1 - _overlap(*pair) for pair in zip(*shared.said[:2], strict=True)])
+    return np.array([1 - _overlap(*pair) for pair in zip(*shared.texts[:2], strict=True)])
 
 
 def has_similarity(shared: Shared) -> bool:
@@ -231,8 +231,8 @@ def has_similarity(shared: Shared) -> bool:
 
 
 def _overlap(first: str, second: str) -> float:
-    own, other = set(words(first)), set(words(second))
-    return len(own & other) / len(own | other) if own or other else 1.0
+    first_words, second_words = set(words(first)), set(words(second))
+    return len(first_words & second_words) / len(first_words | second_words) if first_words or second_words else 1.0
 
 
 def unshared_note(shared: Shared, labels: Sequence[str]) -> str | None:

@@ -41,9 +41,9 @@ class Rule(NamedTuple):
 
 
 def _restates(text: str, question: str) -> bool:
-    asked = set(words(question)) - _FUNCTION_WORDS
+    question_words = set(words(question)) - _FUNCTION_WORDS
     opening = _FIRST_SENTENCE.match(text.strip())
-    return bool(asked) and opening is not None and asked <= set(words(opening.group()))
+    return bool(question_words) and opening is not None and question_words <= set(words(opening.group()))
 
 
 RULES = (
@@ -88,13 +88,13 @@ class Form(NamedTuple):
 def form(texts: Sequence[str], questions: Sequence[str]) -> Form:
     """Return the statistics of at least one text; `questions` belong to the texts, in order."""
     n = len(texts)
-    asked = list(zip(texts, questions, strict=True))
-    found = [phrases(text, REPEATED) for text in texts]
-    repeated = [1 - len(set(each)) / len(each) for each in found if each]
+    pairs = list(zip(texts, questions, strict=True))
+    phrase_lists = [phrases(text, REPEATED) for text in texts]
+    repeated = [1 - len(set(each)) / len(each) for each in phrase_lists if each]
     raw = "\n".join(texts).encode("utf-8", "replace")
-    frequent = Counter(phrase for each in found for phrase in set(each)).most_common(5)
+    frequent = Counter(phrase for each in phrase_lists for phrase in set(each)).most_common(5)
     return Form(
-        tuple(sum(rule.holds(*pair) for pair in asked) / n for rule in RULES),
+        tuple(sum(rule.holds(*pair) for pair in pairs) / n for rule in RULES),
         float(np.mean([len(words(text)) for text in texts])),
         len(set(texts)) / n,
         float(np.mean(repeated)) if repeated else 0.0,

@@ -27,8 +27,8 @@ Stamp = tuple[int, int, int]
 
 def encoder_name(store: Store, runs: Sequence[RunRow]) -> str:
     """Return the encoder of the first evaluated run: runs are comparable only under a single encoder."""
-    named = (data.get_run(run.id).config.get("evaluation", {}).get("encoder") for run in runs)
-    return next(filter(None, named), EvaluationConfig().encoder)
+    encoders = (data.get_run(run.id).config.get("evaluation", {}).get("encoder") for run in runs)
+    return next(filter(None, encoders), EvaluationConfig().encoder)
 
 
 def encoder(store: Store, runs: Sequence[RunRow]) -> EncoderRow | None:
@@ -37,22 +37,22 @@ def encoder(store: Store, runs: Sequence[RunRow]) -> EncoderRow | None:
     return next((row for row in embeddings.encoders(store) if row.name == name), None)
 
 
-def left(store: Store, runs: Sequence[RunRow], used: EncoderRow | None) -> int:
+def count_missing(store: Store, runs: Sequence[RunRow], encoder: EncoderRow | None) -> int:
     """Return the number of the runs' answers without a vector."""
-    if used is None:
+    if encoder is None:
         return count_said(store, [run.id for run in runs])[0]
-    return int((~drift(store, runs, used).embedded).sum())
+    return int((~drift(store, runs, encoder).embedded).sum())
 
 
-def drift(store: Store, runs: Sequence[RunRow], used: EncoderRow) -> Drift:
+def drift(store: Store, runs: Sequence[RunRow], encoder: EncoderRow) -> Drift:
     """Return all answers of the runs with their vectors."""
     ids = tuple(run.id for run in runs)
-    return _drift(store, ids, used, _stamp(store, ids, used))
+    return _drift(store, ids, encoder, _stamp(store, ids, encoder))
 
 
 # Cached as a resource: copying thousands of vectors at each rerun would be slower than the rest of the page.
 @st.cache_resource(max_entries=3, show_spinner="Reading traces", hash_funcs={Store: attrgetter("url")})
-def _drift(store: Store, run_ids: tuple[int, ...], used: EncoderRow, stamp: Stamp) -> Drift:
+def _drift(store: Store, run_ids: tuple[int, ...], encoder: EncoderRow, stamp: Stamp) -> Drift:
     rows = said(store, run_ids)
     bodies = [wording.said(text, think) for text, think in zip(rows.text, rows.think, strict=True)]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(bodies))}
@@ -60,28 +60,28 @@ def _drift(store: Store, run_ids: tuple[int, ...], used: EncoderRow, stamp: Stam
     examples = get_examples(store, ids.tolist())
     references = [examples[id].reference or "" for id in ids.tolist()]
     seconds = [str(examples[id].meta.get("second_reference") or "") for id in ids.tolist()]
-    found = embeddings.matrix(store, used, [*numbers, wording.NULL, *references, *seconds])
+    matrix = embeddings.matrix(store, encoder, [*numbers, wording.NULL, *references, *seconds])
     ends = np.cumsum([len(numbers), 1, len(ids)])
-    vectors, null, first, second = np.split(found, ends)
+    vectors, null, first, second = np.split(matrix, ends)
     place = np.array([numbers[body] for body in bodies], np.int64)
     return Drift(rows, list(numbers), place, vectors, null[0], ids, example, first, second)
 
 
-def axes(store: Store, runs: Sequence[RunRow], used: EncoderRow) -> Axes:
+def axes(store: Store, runs: Sequence[RunRow], encoder: EncoderRow) -> Axes:
     """Return the principal axes of all answers of the runs."""
     ids = tuple(run.id for run in runs)
-    return _axes(store, ids, used, _stamp(store, ids, used))
+    return _axes(store, ids, encoder, _stamp(store, ids, encoder))
 
 
 @st.cache_resource(max_entries=3, show_spinner=False, hash_funcs={Store: attrgetter("url")})
-def _axes(store: Store, run_ids: tuple[int, ...], used: EncoderRow, stamp: Stamp) -> Axes:
-    found = _drift(store, run_ids, used, stamp)
-    is_known = np.isfinite(found.references[:, 0])
-    known = np.flatnonzero(np.isfinite(found.vectors[:, 0]))
-    times = np.bincount(found.place, minlength=len(found.texts))[known]
-    vectors = np.concatenate([found.vectors[known], found.references[is_known]])
+def _axes(store: Store, run_ids: tuple[int, ...], encoder: EncoderRow, stamp: Stamp) -> Axes:
+    drift = _drift(store, run_ids, encoder, stamp)
+    is_known = np.isfinite(drift.references[:, 0])
+    embedded_rows = np.flatnonzero(np.isfinite(drift.vectors[:, 0]))
+    times = np.bincount(drift.text_index, minlength=len(drift.texts))[embedded_rows]
+    vectors = np.concatenate([drift.vectors[embedded_rows], drift.references[is_known]])
     return projection.fit(vectors, np.concatenate([times, np.ones(int(is_known.sum()), np.int64)]))
 
 
-def _stamp(store: Store, run_ids: Sequence[int], used: EncoderRow) -> Stamp:
-    return (*count_said(store, run_ids), embeddings.count_embeddings(store, used.id))
+def _stamp(store: Store, run_ids: Sequence[int], encoder: EncoderRow) -> Stamp:
+    return (*count_said(store, run_ids), embeddings.count_embeddings(store, encoder.id))

@@ -24,10 +24,10 @@ MALFORMED = 0.95
 """Share of well-formed answers below which similarity mostly reflects the format."""
 
 
-def show(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: PairedAnswers) -> None:
+def show(sides: Sequence[Side], names: Sequence[str], verdict: Verdict, reading: PairedAnswers) -> None:
     """Show the verdict, the table, and the notes needed to interpret them."""
-    told = drift.sentence(found, *names[:2], has_references=any(reading.references)).replace("-", "−")
-    st.markdown(f"**{format.literal(told)}**", help=HELP)
+    verdict_text = drift.sentence(verdict, *names[:2], has_references=any(reading.references)).replace("-", "−")
+    st.markdown(f"**{format.literal(verdict_text)}**", help=HELP)
     measure = f"Similarity ({reading.encoder})" if reading.encoder else "Similarity"
     head = ("", "Exact match", measure, "Well-formed", "Steps", "Tokens")
     rows = [
@@ -39,26 +39,26 @@ def show(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: P
             f"{standing.reasoning_steps:.1f}" if form == "cot" else format.UNKNOWN,
             format.count(standing.tokens),
         )
-        for name, standing, form in zip(names, found.standings, map(form_of_side, sides), strict=True)
+        for name, standing, form in zip(names, verdict.standings, map(form_of_side, sides), strict=True)
     ]
     difference = f"<b>{visible(names[1])} minus {visible(names[0])}</b>"
-    last = (difference, whole(gain(found.accuracy)), whole(gain(found.similarity)), "", "", "")
+    last = (difference, whole(gain(verdict.accuracy)), whole(gain(verdict.similarity)), "", "", "")
     st.html(table(head, [*rows, last]))
-    for note in notes(sides, names, found, reading):
+    for note in notes(sides, names, verdict, reading):
         st.caption(format.literal(note))
 
 
-def notes(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: PairedAnswers) -> list[str]:
+def notes(sides: Sequence[Side], names: Sequence[str], verdict: Verdict, reading: PairedAnswers) -> list[str]:
     """Return the limits of the comparison, one sentence each."""
     first, second = (side.evaluation.conditions for side in sides[:2])
     different = differences(first, second)
     loose = [
         name
-        for name, each in zip(names[:2], found.standings, strict=False)
+        for name, each in zip(names[:2], verdict.standings, strict=False)
         if each.wellformed < MALFORMED and each.similarity is not None
     ]
-    told = [
-        f"{format.count(found.n)} shared questions." if not different else "",
+    sentences = [
+        f"{format.count(verdict.n)} shared questions." if not different else "",
         f"Their conditions differ: {', '.join(different)}." if different else "",
         drift.unshared_note(reading.shared, names) or "",
         "SFT imitates the reference, so it is close to it by construction."
@@ -69,4 +69,4 @@ def notes(sides: Sequence[Side], names: Sequence[str], found: Verdict, reading: 
         if loose
         else "",
     ]
-    return [" ".join(note for note in told if note)]
+    return [" ".join(note for note in sentences if note)]

@@ -36,8 +36,8 @@ def words(text: str) -> list[str]:
 
 def phrases(text: str, n: int) -> list[str]:
     """Return all sequences of n words, joined by spaces."""
-    found = words(text)
-    return [" ".join(found[i : i + n]) for i in range(len(found) - n + 1)]
+    text_words = words(text)
+    return [" ".join(text_words[i : i + n]) for i in range(len(text_words) - n + 1)]
 
 
 def log_odds(first: Mapping[str, int], second: Mapping[str, int], prior: float = PRIOR) -> dict[str, float]:
@@ -51,25 +51,25 @@ def log_odds(first: Mapping[str, int], second: Mapping[str, int], prior: float =
         return {}
     counts = np.array([[side.get(phrase, 0) for phrase in vocabulary] for side in (first, second)], dtype=float)
     alpha = prior * counts.sum(axis=0) / counts.sum()
-    own = counts + alpha
-    rest = own.sum(axis=1, keepdims=True) - own
+    smoothed = counts + alpha
+    rest = smoothed.sum(axis=1, keepdims=True) - smoothed
     # With a single phrase there are no other phrases, and so no odds.
-    ratio = np.log(own / rest) if len(vocabulary) > 1 else np.zeros_like(own)
-    z = (ratio[0] - ratio[1]) / np.sqrt((1 / own).sum(axis=0))
+    ratio = np.log(smoothed / rest) if len(vocabulary) > 1 else np.zeros_like(smoothed)
+    z = (ratio[0] - ratio[1]) / np.sqrt((1 / smoothed).sum(axis=0))
     return dict(zip(vocabulary, z.tolist(), strict=True))
 
 
 def distinctive(first: Sequence[str], second: Sequence[str], n: int) -> list[Phrase]:
     """Return every phrase of n words in two groups of texts, most distinctive of the first group first."""
     sides = [[phrases(text, n) for text in texts] for texts in (first, second)]
-    counts = [Counter(phrase for found in side for phrase in found) for side in sides]
+    counts = [Counter(phrase for text_phrases in side for phrase in text_phrases) for side in sides]
     z = log_odds(counts[0], counts[1])
-    holding = [Counter(phrase for found in side for phrase in set(found)) for side in sides]
-    found = [
+    holding = [Counter(phrase for text_phrases in side for phrase in set(text_phrases)) for side in sides]
+    scored = [
         Phrase(text, score, *(holds[text] / max(1, len(side)) for holds, side in zip(holding, sides, strict=True)))
         for text, score in z.items()
     ]
-    return sorted(found, key=lambda one: (-one.z, one.text))
+    return sorted(scored, key=lambda one: (-one.z, one.text))
 
 
 def holds(text: str, phrase: str) -> bool:
@@ -79,5 +79,5 @@ def holds(text: str, phrase: str) -> bool:
 
 def ends(texts: Sequence[str], n: int = 3, *, last: bool = False) -> list[tuple[str, float]]:
     """Return the most frequent openings (or, with `last`, closings) of n words, with their shares of texts."""
-    found = Counter(" ".join(words(text)[-n:] if last else words(text)[:n]) for text in texts)
-    return [(text, count / len(texts)) for text, count in found.most_common(5)]
+    counts = Counter(" ".join(words(text)[-n:] if last else words(text)[:n]) for text in texts)
+    return [(text, count / len(texts)) for text, count in counts.most_common(5)]

@@ -44,14 +44,14 @@ def forward_mean(curve: Floats, size: int) -> Floats:
     """Return at each i the mean of entries i to i + size - 1 (size - 1 fewer); NaN if all are missing."""
     if len(curve) < size:
         return np.empty(0)
-    known = np.isfinite(curve)
-    sums = np.concatenate([[0.0], np.cumsum(np.where(known, curve, 0.0))])
-    counts = np.concatenate([[0], np.cumsum(known)])
+    is_known = np.isfinite(curve)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(is_known, curve, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(is_known)])
     total, n = sums[size:] - sums[:-size], counts[size:] - counts[:-size]
     return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
-def crossed(curve: Floats, line: float, *, size: int, slack: float) -> int | None:
+def first_crossing(curve: Floats, line: float, *, size: int, slack: float) -> int | None:
     """Return where the curve reaches `line`, in the first `size` entries from which means stay above `line - slack`.
 
     None if that never happens, or if it is true from the start. A rise shorter than `size` is placed where it happens,
@@ -61,8 +61,8 @@ def crossed(curve: Floats, line: float, *, size: int, slack: float) -> int | Non
     below = np.flatnonzero(means < line - slack)
     start = int(below[-1]) + 1 if len(below) else 0
     above = np.flatnonzero(means[start:] >= line)
-    found = start + int(above[0]) if len(above) else None
-    return found + first_at(curve[found:], line, size) if found else None
+    index = start + int(above[0]) if len(above) else None
+    return index + first_at(curve[index:], line, size) if index else None
 
 
 def first_at(curve: Floats, line: float, size: int) -> int:
@@ -71,7 +71,7 @@ def first_at(curve: Floats, line: float, size: int) -> int:
     return int(near[0]) if len(near) else 0
 
 
-def rose(before: Level, after: Level, by: float) -> bool:
+def has_risen(before: Level, after: Level, by: float) -> bool:
     """Return whether a level rose by at least `by`, and by more than noise explains."""
     gain = after.mean - before.mean
     return bool(gain >= by and gain > SURE * np.hypot(before.error, after.error))

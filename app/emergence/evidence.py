@@ -19,9 +19,9 @@ POINTS = 100_000
 
 
 class Evidence(NamedTuple):
-    """The data of one run; `reward` has an entry for each step of `found`."""
+    """The data of one run; `reward` has an entry for each step of `samples`."""
 
-    found: Emergence
+    samples: Emergence
     reward: Floats
     held_out: list[HeldOut]
 
@@ -29,16 +29,16 @@ class Evidence(NamedTuple):
         return findings.findings(*self)
 
 
-def sampled(store: Store, run: RunDetail) -> tuple[Emergence, bool]:
+def load_samples(store: Store, run: RunDetail) -> tuple[Emergence, bool]:
     """Return a run's completions by step, and whether they are training samples; for SFT, they come from its probes."""
-    found = emergence.emergence(store, run.id)
-    is_sampled = len(found.step) > 0
-    return (found, is_sampled) if is_sampled or run.method != "sft" else (emergence.probed(store, run.id), False)
+    samples = emergence.emergence(store, run.id)
+    is_sampled = len(samples.step) > 0
+    return (samples, is_sampled) if is_sampled or run.method != "sft" else (emergence.probed(store, run.id), False)
 
 
-def gather(store: Store, run: RunDetail, found: Emergence) -> Evidence:
-    """Return the evidence for the samples in `found`."""
+def gather(store: Store, run: RunDetail, samples: Emergence) -> Evidence:
+    """Return the evidence for these samples."""
     reward = read_series(store, run.id, ("reward",), points=POINTS)["reward"]
-    samples = run.config.get("evaluation", {}).get("probe_samples", 0)
-    held_out = findings.held_out(list_evaluations(store, run.id), samples)
-    return Evidence(found, findings.at_steps(reward, found.step), held_out)
+    probe_samples = run.config.get("evaluation", {}).get("probe_samples", 0)
+    held_out = findings.held_out(list_evaluations(store, run.id), probe_samples)
+    return Evidence(samples, findings.at_steps(reward, samples.step), held_out)

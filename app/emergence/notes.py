@@ -9,7 +9,7 @@ import streamlit as st
 from app.emergence.findings import Finding
 from app.emergence.milestones import Milestone
 from app.emergence.story import Story
-from app.shared import data, format, lacking
+from app.shared import data, data_needs, format
 from app.shared.trace_text import excerpt
 from store.db.rows import RunDetail, StoredCompletion
 
@@ -32,33 +32,33 @@ PICK: Mapping[str, Sort] = {
     "collapse": lambda row: (-(row.tokens or 0),),
 }
 """Sort key for the trace of a step that shows a finding best; by default, a wrong one of usual length."""
-SIGNS: lacking.Parts = {
-    "padding": (lacking.THINKING, lacking.TRUE_COUNTS, lacking.JUDGED),
-    "collapse": (lacking.LENGTHS,),
-    "standstill": (lacking.FORM, lacking.JUDGED),
+SIGNS: data_needs.Parts = {
+    "padding": (data_needs.THINKING, data_needs.TRUE_COUNTS, data_needs.JUDGED),
+    "collapse": (data_needs.LENGTHS,),
+    "standstill": (data_needs.FORM, data_needs.JUDGED),
 }
 """Findings that are named when none was found, with what they need."""
 AHEAD = {
-    "the format is not locked in": lacking.FORM,
-    "fewer than half of the samples have numbered steps": lacking.THINKING,
-    "accuracy has not risen": lacking.JUDGED,
-    "the length has not settled": lacking.LENGTHS,
+    "the format is not locked in": data_needs.FORM,
+    "fewer than half of the samples have numbered steps": data_needs.THINKING,
+    "accuracy has not risen": data_needs.JUDGED,
+    "the length has not settled": data_needs.LENGTHS,
 }
 """Descriptions of milestones that have not occurred, with what they need."""
 
 
 def findings_box(story: Story) -> None:
     """Show the findings; if there are none, say what was checked."""
-    run, found = story.run, story.findings
-    if not found:
-        absent = [f"no {sign}" for sign, needs in SIGNS.items() if lacking.allows(story.has, *needs)]
+    run, run_findings = story.run, story.findings
+    if not run_findings:
+        absent = [f"no {sign}" for sign, needs in SIGNS.items() if data_needs.allows(story.has, *needs)]
         if absent:
-            text = f"No warning signs in {looked_at(story)}: {', '.join(absent)}."
+            text = f"No warning signs in {steps_summary(story)}: {', '.join(absent)}."
             st.success(text, icon=":material/visibility:")
         else:
             st.caption("Warning signs cannot be checked: they need token counts or judged answers.")
         return
-    for finding in found:
+    for finding in run_findings:
         with st.container(border=True, key=f"finding_{finding.kind}", gap="small"):
             st.markdown(f":material/visibility: **{finding.title}** since step {finding.since}")
             st.markdown(format.literal(finding.sentence))
@@ -69,21 +69,21 @@ def findings_box(story: Story) -> None:
                 st.caption("Check the traces: this is evidence, not a verdict.", width="content")
 
 
-def looked_at(story: Story) -> str:
+def steps_summary(story: Story) -> str:
     """Return `170 steps` or, for a long run, `1,954 steps, one in 4`."""
-    steps = f"{format.count(len(story.found.step))} steps"
-    return steps if story.found.every == 1 else f"{steps}, one in {story.found.every}"
+    steps = f"{format.count(len(story.samples.step))} steps"
+    return steps if story.samples.every == 1 else f"{steps}, one in {story.samples.every}"
 
 
-def findings_line(found: list[Finding]) -> str:
+def findings_line(run_findings: list[Finding]) -> str:
     """Return findings like `More steps than objects (since step 62)` in one line; empty without findings."""
-    return " · ".join(f"{one.title} (since step {one.since})" for one in found)
+    return " · ".join(f"{one.title} (since step {one.since})" for one in run_findings)
 
 
 def milestone_cards(story: Story) -> None:
     """Show a card for each milestone, in the order of their steps."""
     if not story.milestones:
-        waiting = [clause for clause, need in AHEAD.items() if lacking.allows(story.has, need)]
+        waiting = [clause for clause, need in AHEAD.items() if data_needs.allows(story.has, need)]
         if waiting:
             st.caption(f"No milestones yet: {', '.join(waiting)}.")
         else:
@@ -94,12 +94,12 @@ def milestone_cards(story: Story) -> None:
             _card(story.run, one)
 
 
-def _card(run: RunDetail, one: Milestone) -> None:
-    sort = SHOWS[one.kind]
-    with st.container(border=True, height="stretch", gap="xxsmall", key=f"milestone_{one.kind}"):
-        st.markdown(f"**{one.title}** · step {one.step}", help=f"Rule: {one.rule}")
-        st.caption(format.literal(one.measured))
-        for word, step, largest in (("before", one.before, False), ("after", one.after, True)):
+def _card(run: RunDetail, milestone: Milestone) -> None:
+    sort = SHOWS[milestone.kind]
+    with st.container(border=True, height="stretch", gap="xxsmall", key=f"milestone_{milestone.kind}"):
+        st.markdown(f"**{milestone.title}** · step {milestone.step}", help=f"Rule: {milestone.rule}")
+        st.caption(format.literal(milestone.measured))
+        for word, step, largest in (("before", milestone.before, False), ("after", milestone.after, True)):
             row = example(run, step, sort, largest=largest)
             _link(run, step, f"Just {word}: step {step}", row)
             st.html(_quote(row))

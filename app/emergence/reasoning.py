@@ -53,22 +53,22 @@ class StepFigures:
     """Number of texts that contain a word, by word in lower case."""
 
 
-def read_step(said: Sequence[SceneCompletion], style: Form) -> StepFigures:
+def read_step(completions: Sequence[SceneCompletion], style: Form) -> StepFigures:
     """Return the figures on the completions of one step."""
     reading = StepFigures()
-    for one in said:
-        trace = parse(one.text, style)
+    for completion in completions:
+        trace = parse(completion.text, style)
         reading.texts += 1
-        reading.words.update(words(one.text))
+        reading.words.update(words(completion.text))
         if not trace.reasoning_steps:
             continue
         if trace.answer is not None:
             reading.stepped += 1
             reading.agreeing += trace.answer == trace.reasoning_steps[-1].number
             reading.early += names_answer_early(trace)
-        if one.objects:
+        if completion.objects:
             reading.matched += 1
-            reading.matches.update(match([step.text for step in trace.reasoning_steps], one.objects))
+            reading.matches.update(match_objects([step.text for step in trace.reasoning_steps], completion.objects))
     return reading
 
 
@@ -85,40 +85,40 @@ def names_answer_early(trace: Trace) -> bool:
     return not names.isdisjoint(_NUMBER.findall(trace.text[trace.think[0] : trace.reasoning_steps[0].start].casefold()))
 
 
-def match(steps: Sequence[str], objects: Sequence[Mapping[str, Any]]) -> Counter[str]:
+def match_objects(steps: Sequence[str], objects: Sequence[Mapping[str, Any]]) -> Counter[str]:
     """Match steps with the objects of the scene, first come, first served; return counts by kind of MATCHES."""
-    wanted = [each for each in objects if each["hit"]]
+    targets = [each for each in objects if each["hit"]]
     others = [each for each in objects if not each["hit"]]
-    left = list(wanted)
-    found: Counter[str] = Counter()
+    left = list(targets)
+    counts: Counter[str] = Counter()
     for step in steps:
-        named = _attributes(step)
-        if not any(named):
+        attributes = _attributes(step)
+        if not any(attributes):
             continue
-        fresh = next((each for each in left if _agrees(named, each)), None)
+        fresh = next((each for each in left if _agrees(attributes, each)), None)
         if fresh is not None:
             left.remove(fresh)
-            found["hit"] += 1
-        elif any(_agrees(named, each) for each in wanted):
-            found["repeated"] += 1
+            counts["hit"] += 1
+        elif any(_agrees(attributes, each) for each in targets):
+            counts["repeated"] += 1
         else:
-            found["beside" if any(_agrees(named, each) for each in others) else "invented"] += 1
-    found["missed"] = len(left)
-    return found
+            counts["beside" if any(_agrees(attributes, each) for each in others) else "invented"] += 1
+    counts["missed"] = len(left)
+    return counts
 
 
 def _attributes(step: str) -> tuple[set[str], set[str], set[str], set[str]]:
     """Return the colours, kinds, rows and columns that a step names."""
     text = step.casefold()
-    named = set(_WORD.findall(text))
-    kinds = {kind for form, kind in _KIND_OF.items() if form in named}
-    return named.intersection(COLORS), kinds, named.intersection(_ROWS), set(_COLUMN.findall(text))
+    step_words = set(_WORD.findall(text))
+    kinds = {kind for form, kind in _KIND_OF.items() if form in step_words}
+    return step_words.intersection(COLORS), kinds, step_words.intersection(_ROWS), set(_COLUMN.findall(text))
 
 
-def _agrees(named: tuple[set[str], set[str], set[str], set[str]], thing: Mapping[str, Any]) -> bool:
-    row, _, column = str(thing["position"]).partition(" ")
-    own = (thing["color"], thing["kind"], row, column)
-    return all(not names or is_ in names for names, is_ in zip(named, own, strict=True))
+def _agrees(attributes: tuple[set[str], set[str], set[str], set[str]], scene_object: Mapping[str, Any]) -> bool:
+    row, _, column = str(scene_object["position"]).partition(" ")
+    values = (scene_object["color"], scene_object["kind"], row, column)
+    return all(not names or is_ in names for names, is_ in zip(attributes, values, strict=True))
 
 
 class Word(NamedTuple):
@@ -132,8 +132,8 @@ class Word(NamedTuple):
         return self.shares[-1] - self.shares[0]
 
 
-def vocabulary(readings: Sequence[StepFigures], *, parts: int = 12, most: int = 12, least: float = 0.1) -> list[Word]:
-    """Return words that appeared or faded, by change: at most `most` each, whose share changed by at least `least`.
+def vocabulary(readings: Sequence[StepFigures], *, parts: int = 12, limit: int = 12, least: float = 0.1) -> list[Word]:
+    """Return words that appeared or faded, by change: at most `limit` each, whose share changed by at least `least`.
 
     The readings, in order of training, are split into `parts`.
     """
@@ -146,6 +146,6 @@ def vocabulary(readings: Sequence[StepFigures], *, parts: int = 12, most: int = 
     every = {word for word in counts[0].keys() | counts[-1].keys()}
     shared = [Word(word, tuple(c[word] / n for c, n in zip(counts, texts, strict=True))) for word in sorted(every)]
     moved = sorted((one for one in shared if abs(one.change) >= least), key=lambda one: one.change, reverse=True)
-    up = [one for one in moved if one.change > 0][:most]
-    down = [one for one in moved if one.change < 0][-most:]
+    up = [one for one in moved if one.change > 0][:limit]
+    down = [one for one in moved if one.change < 0][-limit:]
     return [*up, *down]

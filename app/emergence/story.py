@@ -9,7 +9,7 @@ import numpy as np
 
 from app.emergence import milestones
 from app.emergence.crossings import Floats
-from app.emergence.evidence import gather, sampled
+from app.emergence.evidence import gather, load_samples
 from app.emergence.findings import Finding, HeldOut
 from app.emergence.milestones import Milestone
 from app.emergence.reasoning import SceneCompletion, StepFigures, read_step
@@ -29,10 +29,10 @@ MOST_TEXTS = 32
 
 
 class Story(NamedTuple):
-    """Everything known about emergence in a run; `reward` has an entry for each step of `found`."""
+    """Everything known about emergence in a run; `reward` has an entry for each step of `samples`."""
 
     run: RunDetail
-    found: Emergence
+    samples: Emergence
     reward: Floats
     held_out: list[HeldOut]
     milestones: list[Milestone]
@@ -51,19 +51,21 @@ class Texts(NamedTuple):
     def ratio(self, part: str, whole: str) -> Floats:
         """Return the ratio of two counts, NaN if `whole` is 0; `part` may be one of reasoning.MATCHES."""
         counts = [(getattr(each, part, None), each.matches[part], getattr(each, whole)) for each in self.readings]
-        return np.array([(own if own is not None else m) / n if n else np.nan for own, m, n in counts], float)
+        return np.array(
+            [(attribute if attribute is not None else m) / n if n else np.nan for attribute, m, n in counts], float
+        )
 
 
 def load(run: RunDetail) -> Story | None:
     """Return a run's story from its completions, else its probes; None if it has neither."""
     store = data.reader()
-    found, is_sampled = _sampled(store, run.id, _evaluated(run), run)
-    if not len(found.step):
+    samples, is_sampled = _cached_samples(store, run.id, _evaluated(run), run)
+    if not len(samples.step):
         return None
-    evidence = gather(store, run, found)
-    came = milestones.milestones(found)
+    evidence = gather(store, run, samples)
+    reached = milestones.milestones(samples)
     has = data.read_contents(run.id)
-    return Story(run, found, evidence.reward, evidence.held_out, came, evidence.findings(), has, is_sampled)
+    return Story(run, samples, evidence.reward, evidence.held_out, reached, evidence.findings(), has, is_sampled)
 
 
 def _evaluated(run: RunDetail) -> str:
@@ -92,17 +94,17 @@ def summarize(run: RunDetail) -> Iterator[float]:
     for start in range(0, len(steps), emergence.STEPS_AT_ONCE):
         emergence.add_summaries(data.dashboard_writer(), run.id, steps[start : start + emergence.STEPS_AT_ONCE])
         yield min(1.0, (start + emergence.STEPS_AT_ONCE) / len(steps))
-    _sampled.clear()  # type: ignore[attr-defined]
+    _cached_samples.clear()  # type: ignore[attr-defined]
 
 
-def texts(story: Story) -> Texts:
+def read_texts(story: Story) -> Texts:
     """Read some of the texts; a growing run is read again only when another step is chosen."""
-    steps = chosen(story.found.step if story.is_sampled else story.found.step[:0])
+    steps = spread_steps(story.samples.step if story.is_sampled else story.samples.step[:0])
     store, run = data.reader(), story.run
     return Texts(steps.astype(float), _readings(store, run.id, tuple(steps.tolist()), story.has.form, _job(run)))
 
 
-def chosen(steps: np.ndarray) -> np.ndarray:
+def spread_steps(steps: np.ndarray) -> np.ndarray:
     """Return at most MOST_READ of the steps: every 1st, 2nd, 4th, 8th …, starting with the first."""
     stride = 1
     while -(-len(steps) // stride) > MOST_READ:
@@ -110,16 +112,16 @@ def chosen(steps: np.ndarray) -> np.ndarray:
     return steps[::stride]
 
 
-@data.kept(16)
-def _sampled(store: Store, run_id: int, version: str, _run: RunDetail) -> tuple[Emergence, bool]:
-    return sampled(store, _run)
+@data.cache_by_arguments(16)
+def _cached_samples(store: Store, run_id: int, version: str, _run: RunDetail) -> tuple[Emergence, bool]:
+    return load_samples(store, _run)
 
 
-@data.kept(16)
+@data.cache_by_arguments(16)
 def _readings(store: Store, run_id: int, steps: tuple[int, ...], style: Form, job: str) -> list[StepFigures]:
     """Read the completions of some steps; `job` is part of the cache key, since a resumed run may repeat a step."""
-    said = list_texts(store, run_id, steps, MOST_TEXTS)
+    texts_by_step = list_texts(store, run_id, steps, MOST_TEXTS)
     return [
-        read_step([SceneCompletion(text, (meta or {}).get("objects")) for text, meta in said[step]], style)
+        read_step([SceneCompletion(text, (meta or {}).get("objects")) for text, meta in texts_by_step[step]], style)
         for step in steps
     ]

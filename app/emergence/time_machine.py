@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from app.shared import data, format, lacking, links
+from app.shared import data, data_needs, format, links
 from app.shared.example_parts import show_truth, truth
 from app.shared.trace_text import marked, visible
 from app.shared.trace_view import chip
@@ -25,12 +25,12 @@ PICTURE_WIDTH = 220
 def time_machine(run: RunDetail) -> None:
     """Show the choice of an example and a step, the answer at that step, and what changed since the last evaluation."""
     store = data.reader()
-    known = panel.panel(store, run.id)
-    if not known:
+    panel_examples = panel.panel(store, run.id)
+    if not panel_examples:
         st.caption("No probes or validations yet: they show how the answers to the same examples change.")
         return
-    examples = get_examples(store, [one.example_id for one in known])
-    by_id = {one.example_id: one for one in known if one.example_id in examples}
+    examples = get_examples(store, [one.example_id for one in panel_examples])
+    by_id = {one.example_id: one for one in panel_examples if one.example_id in examples}
     ordered = sorted(by_id, key=lambda id: (abs(by_id[id].right / max(1, by_id[id].judged) - 0.5), id))
     has = data.read_contents(run.id)
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -56,8 +56,12 @@ def time_machine(run: RunDetail) -> None:
     show(examples[chosen], answers[at], answers[at - 1] if at else None, has)
 
 
-def label(example: StoredExample, one: PanelExample) -> str:
-    right = f"right {one.right} of {one.judged} times" if one.judged else f"{one.answers} answers, not judged"
+def label(example: StoredExample, panel_example: PanelExample) -> str:
+    right = (
+        f"right {panel_example.right} of {panel_example.judged} times"
+        if panel_example.judged
+        else f"{panel_example.answers} answers, not judged"
+    )
     return " · ".join(part for part in (example.question, truth(example), right) if part)
 
 
@@ -87,9 +91,9 @@ def show(example: StoredExample, now: StoredPrediction, before: StoredPrediction
 
 def summary(now: StoredPrediction, before: StoredPrediction | None, has: Contents) -> str:
     parts = [f"step {now.step}"]
-    if lacking.allows(has, lacking.FORM):
+    if data_needs.allows(has, data_needs.FORM):
         parts.append("well-formed" if now.wellformed else "malformed")
-    if lacking.allows(has, lacking.THINKING):
+    if data_needs.allows(has, data_needs.THINKING):
         parts.append(f"{now.reasoning_steps} reasoning steps")
     if now.tokens is not None:
         parts.append(f"{now.tokens} tokens")

@@ -11,11 +11,11 @@ from app.shared.trace_text import visible
 
 def vocabulary_table(read: Texts) -> None:
     """Show each word's share of the texts over training as a row of cells, and its first and last value."""
-    found = vocabulary(read.readings)
-    if not found:
+    changed_words = vocabulary(read.readings)
+    if not changed_words:
         st.caption("No word appeared in, or faded from, more than a tenth of the texts.")
         return
-    up, down = [one for one in found if one.change > 0], [one for one in found if one.change < 0]
+    up, down = [one for one in changed_words if one.change > 0], [one for one in changed_words if one.change < 0]
     last = int(read.step[-1])
     with st.grid(2, min_column_width=380):
         for title, words in (("Appeared", up), ("Faded", down[::-1])):
@@ -38,9 +38,9 @@ def table_html(words: list[Word], last: int) -> str:
     return f'{style}<table class="vo">{rows}</table>'
 
 
-def _row(one: Word, last: int) -> str:
-    cells = "".join(f'<i style="opacity:{max(0.04, share):.2f}" title="{share:.0%}"></i>' for share in one.shares)
+def _row(word: Word, last: int) -> str:
+    cells = "".join(f'<i style="opacity:{max(0.04, share):.2f}" title="{share:.0%}"></i>' for share in word.shares)
     alt = f"share of texts from the first step to step {last}"
     strip = f'<div class="vo-strip" role="img" aria-label="{alt}">{cells}</div>'
-    ends = f"{one.shares[0]:.0%} → {one.shares[-1]:.0%}"
-    return f'<tr><td>{visible(one.word)}</td><td style="width:60%">{strip}</td><td class="vo-n">{ends}</td></tr>'
+    ends = f"{word.shares[0]:.0%} → {word.shares[-1]:.0%}"
+    return f'<tr><td>{visible(word.word)}</td><td style="width:60%">{strip}</td><td class="vo-n">{ends}</td></tr>'

@@ -12,29 +12,29 @@ from trainer.launch import webhook
 EVENT = "finding"
 
 
-def tell_findings(store: Store) -> int:
+def send_findings(store: Store) -> int:
     """Check the runs in training; return the number of reported findings. Does nothing without a webhook."""
     if not webhook.is_set():
         return 0
     active = [
         run for run in list_runs(store, open_only=True) if run.status in status.ACTIVE and run.job_kind == "train"
     ]
-    return sum(_tell(store, run.id) for run in active)
+    return sum(_send_new(store, run.id) for run in active)
 
 
-def _tell(store: Store, run_id: int) -> int:
+def _send_new(store: Store, run_id: int) -> int:
     run = get_run(store, run_id)
-    found, _ = evidence.sampled(store, run)
-    if not len(found.step):
+    samples, _ = evidence.load_samples(store, run)
+    if not len(samples.step):
         return 0
-    known = [event.message for event in list_events(store, run_id) if event.kind == EVENT]
-    told = 0
-    for finding in evidence.gather(store, run, found).findings():
-        if any(message.startswith(f"{finding.title}:") for message in known):
+    announced = [event.message for event in list_events(store, run_id) if event.kind == EVENT]
+    sent = 0
+    for finding in evidence.gather(store, run, samples).findings():
+        if any(message.startswith(f"{finding.title}:") for message in announced):
             continue
         facts = {"run": run.uid, "name": run.name, "kind": finding.kind, "step": finding.now, "since": finding.since}
-        words = f"{finding.title}: {finding.sentence}"
-        if webhook.tell("finding", f"{run.name}: {words}", **facts):
-            add_event(store, run_id, EVENT, words, step=finding.now)
-            told += 1
-    return told
+        sentence = f"{finding.title}: {finding.sentence}"
+        if webhook.tell("finding", f"{run.name}: {sentence}", **facts):
+            add_event(store, run_id, EVENT, sentence, step=finding.now)
+            sent += 1
+    return sent

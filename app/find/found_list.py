@@ -25,7 +25,7 @@ def show(store: Store, rows: Sequence[StoredCompletion], runs: Sequence[RunRow])
     """Show the rows; those of the same step and example share one image."""
     by_id = {run.id: run for run in runs}
     examples = get_examples(store, {row.example_id for row in rows if row.example_id is not None})
-    said = get_remarks(store, "completion", [row.id for row in rows])
+    remarks_by_id = get_remarks(store, "completion", [row.id for row in rows])
     strongest = max((abs(row.advantage) for row in rows if row.advantage), default=None)
     with st.container(gap="small", key="found"):
         for (run_id, _, example_id), together in groupby(rows, lambda row: (row.run_id, row.step, row.example_id)):
@@ -35,9 +35,9 @@ def show(store: Store, rows: Sequence[StoredCompletion], runs: Sequence[RunRow])
             with st.container(horizontal=True, wrap=False, gap="small"):
                 st.html(_picture(example), width=PICTURE)
                 with st.container(gap=None, width="stretch"):
-                    st.html(_place(members[0], run, example))
+                    st.html(_location(members[0], run, example))
                     for row in members:
-                        if remarks := _remarks(said.get(row.id, Remarks())):
+                        if remarks := _remarks(remarks_by_id.get(row.id, Remarks())):
                             st.html(remarks)
                         show_trace(row, style, key=f"found-{row.id}", strongest=strongest, link=address(row, run))
 
@@ -58,21 +58,21 @@ def address(row: StoredCompletion, run: RunRow | None) -> str:
     return links.page("traces", **of_run, completion=row.id)
 
 
-def _place(row: StoredCompletion, run: RunRow | None, example: StoredExample | None) -> str:
+def _location(row: StoredCompletion, run: RunRow | None, example: StoredExample | None) -> str:
     """Return run, step and question of a row as inert HTML."""
     name = visible(run.name) if run else "deleted run"
     if run and recorded.is_recorded(run):
         name += " (recorded)"
     parts = [f'<a target="_self" href="{visible(address(row, run))}"><b>{name}</b> · step {row.step}</a>']
     if example:
-        known = truth(example)
-        parts.append(excerpt(example.question, QUESTION) + (f" ({visible(known)})" if known else ""))
+        truth_text = truth(example)
+        parts.append(excerpt(example.question, QUESTION) + (f" ({visible(truth_text)})" if truth_text else ""))
     return f'<div class="tv-place">{" · ".join(parts)}</div>'
 
 
-def _remarks(said: Remarks) -> str:
+def _remarks(remarks: Remarks) -> str:
     """Return users' tags and note on a row as inert HTML; empty if there are none."""
-    parts = [f'<span class="tv-tag">{visible(tag)}</span>' for tag in said.tags]
-    if said.note:
-        parts.append(f"<i>{excerpt(said.note, QUESTION)}</i>")
+    parts = [f'<span class="tv-tag">{visible(tag)}</span>' for tag in remarks.tags]
+    if remarks.note:
+        parts.append(f"<i>{excerpt(remarks.note, QUESTION)}</i>")
     return f'<div class="tv-place">{" · ".join(parts)}</div>' if parts else ""

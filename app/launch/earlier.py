@@ -14,19 +14,19 @@ SHAPE = (
     ("model", ("quantization", "dtype", "longest_edge", "min_pixels", "max_pixels")),
 )
 """Fields, besides the columns of a run's row, that determine how long an update takes."""
-LOOKED_AT, TELLING = 200, 20
+MAX_CONFIGURATIONS, PACE_RUNS = 200, 20
 """Newest runs of the same method, model and dataset to look at; number of those with equal settings to use."""
 
 
 def seconds_per_step(config: RunConfig) -> float | None:
     """Return the median over the newest earlier runs with the same model and settings; None without any."""
-    alike = {"method": config.method, "model": config.model.id, "dataset": config.data.dataset}
-    wanted = _shape(config.model_dump(mode="json"))
-    found = data.list_configurations(**alike, newest=LOOKED_AT)
-    same = [id for id, earlier in found.items() if _shape(earlier) == wanted][:TELLING]
+    same_run = {"method": config.method, "model": config.model.id, "dataset": config.data.dataset}
+    shape = _shape(config.model_dump(mode="json"))
+    configurations = data.list_configurations(**same_run, newest=MAX_CONFIGURATIONS)
+    same = [id for id, earlier in configurations.items() if _shape(earlier) == shape][:PACE_RUNS]
     paces = [row.seconds_per_step for row in data.list_runs(ids=same) if row.broken is None]
-    known = [pace for pace in paces if pace is not None]
-    return median(known) if known else None
+    known_paces = [pace for pace in paces if pace is not None]
+    return median(known_paces) if known_paces else None
 
 
 def in_words(pace: float, config: RunConfig) -> str:

@@ -59,7 +59,7 @@ def _matrix() -> Matrix:
             placeholder="the presets'",
             help="Separated by commas.",
         )
-        asked = st.multiselect(
+        benchmarks = st.multiselect(
             "Benchmarks", list(DRAWN_DATASETS), list(DEMO_TABLES.benchmarks), key="experiment.benchmarks", width=420
         )
     further = st.text_area(
@@ -77,7 +77,7 @@ def _matrix() -> Matrix:
         seeds=tuple(range(int(seeds))),
         models=tuple(models),
         rates=tuple(_number("Learning rates", part) for part in _parts(rates)) or (None,),
-        benchmarks=tuple(asked),
+        benchmarks=tuple(benchmarks),
     )
 
 

@@ -76,7 +76,7 @@ def collect() -> Checked:
         config = from_dict(values)
     except ConfigError as error:
         return Checked(None, (*outside, *str(error).splitlines()))
-    outside += places.outside(config)
+    outside += places.outside_roots(config)
     return Checked(None if outside else config, tuple(outside))
 
 
@@ -91,12 +91,14 @@ def essentials() -> None:
 def sections(errors: Iterable[str]) -> None:
     """Show the other fields in collapsed sections; a section with an error says so."""
     method = form_state.value("method")
-    shown = {path for row in ESSENTIALS for path in row}
+    essential_paths = {path for row in ESSENTIALS for path in row}
     for title, prefixes in SECTIONS.items():
         faults = [error for error in errors if error.startswith(prefixes)]
         if title.startswith("Generation") and method != "grpo":
             prefixes = ("max_tokens",)
-        fields = [f for p in prefixes for f in FIELDS.values() if f.path.startswith(p) and f.path not in shown]
+        fields = [
+            f for p in prefixes for f in FIELDS.values() if f.path.startswith(p) and f.path not in essential_paths
+        ]
         with st.expander(title, icon=":material/error:" if faults else None, key=f"section-{title}"):
             for fault in faults:
                 st.error(format.literal(sentence(fault)))
@@ -149,8 +151,8 @@ def _choice(field: Field) -> None:
 def _suggestions(field: Field) -> None:
     value = form_state.filled(field.path)
     options = list(dict.fromkeys((*SUGGESTIONS[field.path], value)))
-    own = field.path in ("model.id", "data.dataset")
-    st.selectbox(field.label, options, index=options.index(value), accept_new_options=own, **_common(field))
+    accepts_other = field.path in ("model.id", "data.dataset")
+    st.selectbox(field.label, options, index=options.index(value), accept_new_options=accepts_other, **_common(field))
 
 
 def _words(field: Field) -> None:

@@ -28,12 +28,12 @@ def plan(config: RunConfig) -> list[str]:
     if config.method == "none":
         return [f"No training: evaluates {format.count(data.val_examples)} validation examples, then {test}."]
     steps = config.optimization.steps
-    seen = steps * config.prompts_per_step
-    share, size = seen / data.train_examples, format.count(data.train_examples)
+    prompts = steps * config.prompts_per_step
+    share, size = prompts / data.train_examples, format.count(data.train_examples)
     probes, validations = steps // evaluation.probe_every, steps // evaluation.val_every
     return [
         _updates(config),
-        f"{format.count(seen)} prompts in total: {share:.2g} passes over the {size} training examples.",
+        f"{format.count(prompts)} prompts in total: {share:.2g} passes over the {size} training examples.",
         f"{probes} probes of {evaluation.probe_examples} examples, {validations} validations of "
         f"{format.count(data.val_examples)}, {test}.",
     ]
@@ -50,10 +50,10 @@ def _updates(config: RunConfig) -> str:
 @st.cache_data(max_entries=16, show_spinner=False)
 def example_of(dataset: str, seed: int) -> Example | None:
     """Return the first training example of a drawn dataset; None for other datasets, which only the trainer reads."""
-    drawn = shapes.world_of(dataset)
-    if drawn is None:
+    world_and_difficulty = shapes.world_of(dataset)
+    if world_and_difficulty is None:
         return None
-    world, difficulty = drawn
+    world, difficulty = world_and_difficulty
     return shapes.examples(difficulty, "train", 1, seed, world)[0]
 
 
@@ -66,11 +66,11 @@ def right_completion(config: RunConfig, example: Example) -> str:
 
 def reward_values(text: str, truth: int | None, config: RunConfig) -> dict[str, RewardValue]:
     """Return the value of each built-in reward for a text, on or off, by name."""
-    asked = config.model_copy(update={"rewards": tuple(RewardConfig(name=name) for name in BUILT_IN_REWARDS)})
+    all_rewards = config.model_copy(update={"rewards": tuple(RewardConfig(name=name) for name in BUILT_IN_REWARDS)})
     left_out = {name: RewardValue(None, "not used in runs without thinking") for name in NEEDS_THINKING}
-    found = left_out | {each.name: RewardValue(each.value, each.reason) for each in explain(text, truth, asked)}
+    values = left_out | {each.name: RewardValue(each.value, each.reason) for each in explain(text, truth, all_rewards)}
     if config.style == "cot":
-        found["cosine"] = RewardValue(
+        values["cosine"] = RewardValue(
             None, f"similarity to the reference, computed in training by {config.evaluation.encoder}"
         )
-    return found
+    return values

@@ -74,19 +74,19 @@ def run_preflight(
 def read_report(output: str, errors: str) -> Report:
     """Return the report in a preflight's output, or a failed check with the last line of its errors."""
     try:
-        found = json.loads(output)
-        checks = tuple(Check(str(c["name"]), str(c["level"]), str(c["sentence"])) for c in found["checks"])
-        image = base64.b64decode(str(found["image"]).partition(",")[2]) if found.get("image") else None
-        memory = _memory(found["memory"]) if found.get("memory") else None
+        report = json.loads(output)
+        checks = tuple(Check(str(c["name"]), str(c["level"]), str(c["sentence"])) for c in report["checks"])
+        image = base64.b64decode(str(report["image"]).partition(",")[2]) if report.get("image") else None
+        memory = _memory(report["memory"]) if report.get("memory") else None
     except (ValueError, KeyError, TypeError, AttributeError):
         last = redacted((errors.strip().splitlines() or ["it printed no error"])[-1])
         return _failed(f"The trainer could not check this: {last}")
-    return Report(checks, found.get("prompt"), image, memory)
+    return Report(checks, report.get("prompt"), image, memory)
 
 
-def _memory(found: dict[str, Any]) -> Memory:
-    parts = {str(name): int(value) for name, value in found["parts"].items()}
-    return Memory(int(found["peak"]), int(found["available"]), parts)
+def _memory(memory: dict[str, Any]) -> Memory:
+    parts = {str(name): int(value) for name, value in memory["parts"].items()}
+    return Memory(int(memory["peak"]), int(memory["available"]), parts)
 
 
 def can_measure(report: Report) -> bool:

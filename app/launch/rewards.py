@@ -76,13 +76,13 @@ def forbidden_code(field: str, names: Iterable[object]) -> list[str]:
 
 def values(rewards: Iterable[RewardConfig]) -> dict[str, Any]:
     """Return the form values for a config's rewards, by path."""
-    given = {reward.name: reward.weight for reward in rewards}
-    custom = [name for name in given if name not in BUILT_IN_REWARDS]
-    found: dict[str, Any] = {"rewards.custom": custom}
+    weights = {reward.name: reward.weight for reward in rewards}
+    custom = [name for name in weights if name not in BUILT_IN_REWARDS]
+    values_by_path: dict[str, Any] = {"rewards.custom": custom}
     for name in (*BUILT_IN_REWARDS, *custom):
-        found[f"rewards.{name}.on"] = name in given
-        found[f"rewards.{name}.weight"] = given.get(name, DEFAULT_WEIGHTS.get(name, 1.0))
-    return found
+        values_by_path[f"rewards.{name}.on"] = name in weights
+        values_by_path[f"rewards.{name}.weight"] = weights.get(name, DEFAULT_WEIGHTS.get(name, 1.0))
+    return values_by_path
 
 
 def collect() -> list[dict[str, Any]]:

@@ -55,8 +55,8 @@ def address(url: str | None) -> str:
     """Return the dashboard's URL as the browser sees it, without page and query."""
     parts = urlsplit(url or "")
     base = str(st.get_option("server.baseUrlPath") or "").strip("/")
-    here = f"{parts.scheme}://{parts.netloc}" if parts.netloc else "http://127.0.0.1:8501"
-    return f"{here}/{base}" if base else here
+    origin = f"{parts.scheme}://{parts.netloc}" if parts.netloc else "http://127.0.0.1:8501"
+    return f"{origin}/{base}" if base else origin
 
 
 def download(address: str) -> str:

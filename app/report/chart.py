@@ -32,11 +32,11 @@ class ReportLine(NamedTuple):
 
 def chart(title: str, lines: Sequence[ReportLine], *, is_share: bool = False) -> str:
     """Return a chart with title, legend and a table of key values; empty without any finite value."""
-    known = [line for line in lines if np.isfinite(line.value).any()]
-    if not known:
+    finite_lines = [line for line in lines if np.isfinite(line.value).any()]
+    if not finite_lines:
         return ""
-    steps = np.concatenate([line.step[np.isfinite(line.value)] for line in known])
-    values = np.concatenate([line.value[np.isfinite(line.value)] for line in known])
+    steps = np.concatenate([line.step[np.isfinite(line.value)] for line in finite_lines])
+    values = np.concatenate([line.value[np.isfinite(line.value)] for line in finite_lines])
     x = _scale(float(steps.min()), float(steps.max()), LEFT, WIDTH - RIGHT)
     low, high = (0.0, 1.0) if is_share else _room(float(values.min()), float(values.max()))
     y = _scale(low, high, HEIGHT - BOTTOM, TOP)
@@ -52,10 +52,10 @@ def chart(title: str, lines: Sequence[ReportLine], *, is_share: bool = False) ->
         for tick in ticks(float(steps.min()), float(steps.max()))
         if tick == int(tick)
     )
-    drawn = "".join(_path(line, x, y) for line in known)
+    paths = "".join(_path(line, x, y) for line in finite_lines)
     return (
         f'<figure><figcaption>{visible(title)}</figcaption><svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" '
-        f'aria-label="{visible(title)} by step">{grid}{below}{drawn}</svg>{_ends(known, say)}</figure>'
+        f'aria-label="{visible(title)} by step">{grid}{below}{paths}</svg>{_ends(finite_lines, say)}</figure>'
     )
 
 
@@ -91,14 +91,14 @@ def _path(line: ReportLine, x: Any, y: Any) -> str:
         parts.append(f"{'M' if move else 'L'}{x(step):.1f} {y(value):.1f}")
         move = False
     dash = f' stroke-dasharray="{line.dash}"' if line.dash else ""
-    found = f'<path d="{"".join(parts)}" stroke="{line.color}"{dash}/>'
+    svg = f'<path d="{"".join(parts)}" stroke="{line.color}"{dash}/>'
     if line.sparse or len(parts) == 1:
-        found += "".join(
+        svg += "".join(
             f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="2.5" fill="{line.color}"/>'
             for step, value in zip(line.step.tolist(), line.value.tolist(), strict=True)
             if math.isfinite(value)
         )
-    return found
+    return svg
 
 
 def _ends(lines: Iterable[ReportLine], say: Any) -> str:

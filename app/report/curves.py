@@ -19,16 +19,16 @@ DASHES = {"solid": "", "dash": "6 3", "dot": "2 3"}
 
 def charts(store: Store, runs: Sequence[RunDetail]) -> str:
     """Return the charts of one run with all curves, or of several runs with one curve each."""
-    wanted = {run.id: {each.key: each for each in _of(run)} for run in runs}
-    keys = list(dict.fromkeys(key for run in runs for key in wanted[run.id]))
-    drawn = []
+    charts_by_run = {run.id: {run_chart.key: run_chart for run_chart in _of(run)} for run in runs}
+    keys = list(dict.fromkeys(key for run in runs for key in charts_by_run[run.id]))
+    charts_html = []
     for key in keys:
-        members = [(run, wanted[run.id][key]) for run in runs if key in wanted[run.id]]
-        lines = [line for run, each in members for line in _lines(store, run, each, alone=len(runs) == 1)]
+        members = [(run, charts_by_run[run.id][key]) for run in runs if key in charts_by_run[run.id]]
+        lines = [line for run, run_chart in members for line in _lines(store, run, run_chart, alone=len(runs) == 1)]
         if len(runs) > 1:
             lines = _colored(lines, [run for run, _ in members])
-        drawn.append(chart(members[0][1].title, lines, is_share=members[0][1].share))
-    return "".join(drawn)
+        charts_html.append(chart(members[0][1].title, lines, is_share=members[0][1].share))
+    return "".join(charts_html)
 
 
 def _of(run: RunDetail) -> list[Chart]:
@@ -36,15 +36,15 @@ def _of(run: RunDetail) -> list[Chart]:
     return [*run_charts.outcome(run.method, components), *run_charts.optimization(run.method)]
 
 
-def _lines(store: Store, run: RunDetail, wanted: Chart, *, alone: bool) -> list[ReportLine]:
+def _lines(store: Store, run: RunDetail, run_chart: Chart, *, alone: bool) -> list[ReportLine]:
     """Return the chart's curves; with several runs, only the first recorded curve of each."""
-    series = read_series(store, run.id, [curve.metric for curve in wanted.curves], points=POINTS)
-    known = [curve for curve in wanted.curves if curve.metric in series and len(series[curve.metric].step)]
+    series = read_series(store, run.id, [curve.metric for curve in run_chart.curves], points=POINTS)
+    recorded_curves = [curve for curve in run_chart.curves if curve.metric in series and len(series[curve.metric].step)]
     if not alone:
-        return [_line(f"{run.name}: {curve.label}", curve, series[curve.metric], BLUE) for curve in known[:1]]
+        return [_line(f"{run.name}: {curve.label}", curve, series[curve.metric], BLUE) for curve in recorded_curves[:1]]
     return [
         _line(curve.label, curve, series[curve.metric], COLORS[number % len(COLORS)])
-        for number, curve in enumerate(known)
+        for number, curve in enumerate(recorded_curves)
     ]
 
 
@@ -54,10 +54,10 @@ def _line(name: str, curve: MetricCurve, values: Series, color: str, dash: str =
 
 def _colored(lines: Sequence[ReportLine], runs: Sequence[RunDetail]) -> list[ReportLine]:
     """Give each run its method's colour and dash; more runs of a method get other colours."""
-    found, taken, others = [], set[str](), iter(PALETTE * len(lines))
+    colored_lines, used_colors, others = [], set[str](), iter(PALETTE * len(lines))
     for line, run in zip(lines, runs, strict=False):
         color, dash = METHOD_STYLE.get(run.method, (BLUE, "solid"))
-        color = color if color not in taken else next(others)
-        taken.add(color)
-        found.append(line._replace(color=color, dash=DASHES.get(dash, "")))
-    return found
+        color = color if color not in used_colors else next(others)
+        used_colors.add(color)
+        colored_lines.append(line._replace(color=color, dash=DASHES.get(dash, "")))
+    return colored_lines

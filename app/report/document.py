@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from app.compare.groups import config_differences
 from app.emergence import milestones
-from app.emergence.evidence import sampled
+from app.emergence.evidence import load_samples
 from app.emergence.milestones import Milestone
 from app.report import curves, traces
 from app.report.traces import Card, ReportedAnswer
@@ -96,7 +96,7 @@ def document(store: Store, runs: Sequence[RunDetail], *, now: float | None = Non
         parts.append(_differences(runs))
     parts.append(f"<h2>Curves</h2><div class='charts'>{curves.charts(store, runs)}</div>")
     for run in runs:
-        parts.append(_emerged(store, run, pictures, name=run.name if len(runs) > 1 else ""))
+        parts.append(_milestones(store, run, pictures, name=run.name if len(runs) > 1 else ""))
     parts.append(_evaluations(store, runs))
     parts.append(_cards("Held-out answers", traces.held_out(store, runs), runs, pictures))
     parts += [_conditions(run) for run in runs]
@@ -114,36 +114,36 @@ def _heading(store: Store, run: RunDetail, name: str) -> str:
     method = status.METHODS.get(run.method, run.method)
     steps = f"step {run.step:,}" + (f" of {run.max_steps:,}" if run.max_steps else "")
     seed = None if run.seed is None else f"seed {run.seed}"
-    what = (method, run.model, run.dataset, seed, steps, status.look(run.status).label, f"id {run.uid}")
+    facts = (method, run.model, run.dataset, seed, steps, status.look(run.status).label, f"id {run.uid}")
     note = f"<p>{visible(run.note)}</p>" if run.note else ""
     rows = "".join(
         f"<tr><th scope='row'>{visible(label)}</th><td>{visible(value)}</td><td>{visible(source)}</td></tr>"
         for label, value, source in _measured(store, run)
     )
-    line = visible(" · ".join(filter(None, what)))
+    line = visible(" · ".join(filter(None, facts)))
     return f"<h2>{visible(name)}</h2><p class='quiet'>{line}</p>{note}<div class='wide'><table>{rows}</table></div>"
 
 
 def _measured(store: Store, run: RunDetail) -> Iterable[tuple[str, str, str]]:
     """Yield label, value and source of each headline number."""
     figures = (headlines.REWARD, *headlines.REASONING)
-    names = [name for each in figures for name in (each.trained, each.probed)]
+    names = [name for figure in figures for name in (figure.trained, figure.probed)]
     series = read_ends(store, run.id, names, headlines.AVERAGED)
-    own = [each for each in list_evaluations(store, run.id) if each.benchmark == run.dataset]
-    accuracy = headlines.of_evaluations(own)
-    yield "Held-out accuracy", headlines.shown(accuracy.value, True), accuracy.source
-    for each in figures:
-        found = headlines.of_samples(each, series, own)
-        yield each.label, headlines.shown(found.value, each.is_share), found.source
+    own_evaluations = [figure for figure in list_evaluations(store, run.id) if figure.benchmark == run.dataset]
+    accuracy = headlines.of_evaluations(own_evaluations)
+    yield "Held-out accuracy", headlines.value_text(accuracy.value, True), accuracy.source
+    for figure in figures:
+        shown = headlines.of_samples(figure, series, own_evaluations)
+        yield figure.label, headlines.value_text(shown.value, figure.is_share), shown.source
 
 
 def _differences(runs: Sequence[RunDetail]) -> str:
     """Return a table of the settings in which the runs differ."""
-    found = config_differences(runs)
+    differences = config_differences(runs)
     head = "".join(f"<th scope='col'>{visible(run.name)}</th>" for run in runs)
     rows = "".join(
         f"<tr><th scope='row'>{visible(name)}</th>{''.join(map(_setting, values))}</tr>"
-        for name, values in found.items()
+        for name, values in differences.items()
     )
     table = f"<div class='wide'><table><tr><th scope='col'>Setting</th>{head}</tr>{rows}</table></div>"
     return f"<h2>Configuration differences</h2>{table if rows else '<p>None.</p>'}"
@@ -153,22 +153,22 @@ def _setting(value: object) -> str:
     return f"<td>{visible(json.dumps(value, ensure_ascii=False, default=str))}</td>"
 
 
-def _emerged(store: Store, run: RunDetail, pictures: Pictures, *, name: str) -> str:
+def _milestones(store: Store, run: RunDetail, pictures: Pictures, *, name: str) -> str:
     """Return a run's milestones, with sampled answers from before and after them."""
     emergence.add_summaries(store, run.id, emergence.unsummarized(store, run.id))
-    found, is_sampled = sampled(store, run)
-    came = milestones.milestones(found)
+    samples, is_sampled = load_samples(store, run)
+    reached = milestones.milestones(samples)
     heading = f"Milestones of {name}" if name else "Milestones"
-    told = "".join(map(_milestone, came)) or "<tr><td>No milestones.</td></tr>"
-    sampled_cards = [*traces.tagged(store, run), *traces.of_training(store, run, came, is_sampled)]
-    said = _cards(f"Answers in training{f' of {name}' if name else ''}", sampled_cards, [run], pictures)
-    return f"<h2>{visible(heading)}</h2><div class='wide'><table>{told}</table></div>{said}"
+    table_rows = "".join(map(_milestone, reached)) or "<tr><td>No milestones.</td></tr>"
+    sampled_cards = [*traces.tagged(store, run), *traces.of_training(store, run, reached, is_sampled)]
+    cards = _cards(f"Answers in training{f' of {name}' if name else ''}", sampled_cards, [run], pictures)
+    return f"<h2>{visible(heading)}</h2><div class='wide'><table>{table_rows}</table></div>{cards}"
 
 
-def _milestone(each: Milestone) -> str:
+def _milestone(milestone: Milestone) -> str:
     return (
-        f"<tr><th scope='row'>Step {each.step:,}</th><td><b>{visible(each.title)}</b></td>"
-        f"<td>{visible(each.measured)}<br><span class='quiet'>Rule: {visible(each.rule)}</span></td></tr>"
+        f"<tr><th scope='row'>Step {milestone.step:,}</th><td><b>{visible(milestone.title)}</b></td>"
+        f"<td>{visible(milestone.measured)}<br><span class='quiet'>Rule: {visible(milestone.rule)}</span></td></tr>"
     )
 
 
@@ -187,49 +187,52 @@ def _evaluations(store: Store, runs: Sequence[RunDetail]) -> str:
     return f"<h2>Evaluations</h2><div class='wide'><table><tr>{head}</tr>{rows}</table></div>"
 
 
-def _evaluation(run: RunDetail, each: EvaluationRow) -> str:
-    figures = each.metrics
+def _evaluation(run: RunDetail, evaluation: EvaluationRow) -> str:
+    figures = evaluation.metrics
     accuracy = (figures.get(f"exact_match{end}") for end in ("", "_low", "_high"))
     cells = (
-        *(run.name, each.benchmark, status.EVALUATED.get(each.kind, each.kind), f"{each.step:,}"),
-        *(format.count(headlines.examples(each)), format.interval(*accuracy)),
+        *(
+            run.name,
+            evaluation.benchmark,
+            status.EVALUATED.get(evaluation.kind, evaluation.kind),
+            f"{evaluation.step:,}",
+        ),
+        *(format.count(headlines.examples(evaluation)), format.interval(*accuracy)),
         *(format.percent(figures.get("wellformed")), format.number(figures.get("cos_mean"))),
     )
     return f"<tr>{''.join(f'<td>{visible(cell)}</td>' for cell in cells)}</tr>"
 
 
-def _cards(title: str, found: Iterable[Card], runs: Sequence[RunDetail], pictures: Pictures) -> str:
+def _cards(title: str, card_list: Iterable[Card], runs: Sequence[RunDetail], pictures: Pictures) -> str:
     form = form_of(runs[0].style, runs[0].grammar)
-    cards = "".join(_card(card, form, pictures) for card in found)
+    cards = "".join(_card(card, form, pictures) for card in card_list)
     return f"<h2>{visible(title)}</h2><div class='cards'>{cards}</div>" if cards else ""
 
 
 def _card(card: Card, form: Form, pictures: Pictures) -> str:
-    asked = "<p class='quiet'>This example was not recorded.</p>"
+    question_html = "<p class='quiet'>This example was not recorded.</p>"
     if card.example is not None:
-        seen = "".join(map(pictures.html, card.example.images))
+        images = "".join(map(pictures.html, card.example.images))
         truth = "" if card.example.answer is None else f" <span class='quiet'>true count {card.example.answer}</span>"
-        asked = f"{seen}<p>{visible(card.example.question)}{truth}</p>"
-    return (
-        f"<div class='card'><b>{visible(card.title)}</b>{asked}{''.join(_said(each, form) for each in card.said)}</div>"
-    )
+        question_html = f"{images}<p>{visible(card.example.question)}{truth}</p>"
+    answers = "".join(_answer(each, form) for each in card.answers)
+    return f"<div class='card'><b>{visible(card.title)}</b>{question_html}{answers}</div>"
 
 
-def _said(said: ReportedAnswer, form: Form) -> str:
-    row = said.row
+def _answer(answer: ReportedAnswer, form: Form) -> str:
+    row = answer.row
     reward = "" if row.reward is None else f" · reward {format.number(row.reward)}"
     return (
-        f"<div class='said'>{chip(row)} <span class='quiet'>{visible(said.title + reward)}</span>"
+        f"<div class='said'>{chip(row)} <span class='quiet'>{visible(answer.title + reward)}</span>"
         f"{body(parse(row.text, form), limit=MOST_TEXT).html}</div>"
     )
 
 
 def _conditions(run: RunDetail) -> str:
     """Return everything that defines the run: configuration, prompt, environment."""
-    known = {"configuration": run.config, "reward weights": run.reward_weights, "environment": run.environment}
-    told = json.dumps(known, indent=1, ensure_ascii=False, default=str)
+    facts = {"configuration": run.config, "reward weights": run.reward_weights, "environment": run.environment}
+    facts_json = json.dumps(facts, indent=1, ensure_ascii=False, default=str)
     prompt = f"<h3>Prompt</h3><pre>{visible(run.prompt)}</pre>" if run.prompt else ""
-    everything = (
-        f"<details><summary>Configuration, reward weights and environment</summary><pre>{visible(told)}</pre></details>"
-    )
+    summary = "Configuration, reward weights and environment"
+    everything = f"<details><summary>{summary}</summary><pre>{visible(facts_json)}</pre></details>"
     return f"<h2>Conditions of {visible(run.name)}</h2>{prompt}{everything}"

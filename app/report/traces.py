@@ -34,34 +34,36 @@ class Card(NamedTuple):
 
     title: str
     example: StoredExample | None
-    said: list[ReportedAnswer]
+    answers: list[ReportedAnswer]
 
 
-def of_training(store: Store, run: RunDetail, came: Sequence[Milestone], is_sampled: bool) -> Iterator[Card]:
+def of_training(store: Store, run: RunDetail, reached: Sequence[Milestone], is_sampled: bool) -> Iterator[Card]:
     """Yield the best and worst answer of a group before and after each milestone, and at the first and last step."""
     bounds = get_step_bounds(store, run.id) if is_sampled else None
     if bounds is None:
         return
     why = {bounds.first: "the first", bounds.last: "the last"}
-    for each in came:
-        why |= {each.before: f"before “{each.title}”", each.after: f"after “{each.title}”"}
+    for milestone in reached:
+        why |= {milestone.before: f"before “{milestone.title}”", milestone.after: f"after “{milestone.title}”"}
     for step in sorted(why):
         groups = list_groups(store, run.id, step)
         if groups:
             best, worst = extremes(groups[0].completions)
-            said = [ReportedAnswer("best", best)] + ([ReportedAnswer("worst", worst)] if worst.id != best.id else [])
-            yield Card(f"Step {step:,}, {why[step]}", groups[0].example, said)
+            answers = [ReportedAnswer("best", best)] + ([ReportedAnswer("worst", worst)] if worst.id != best.id else [])
+            yield Card(f"Step {step:,}, {why[step]}", groups[0].example, answers)
 
 
 def tagged(store: Store, run: RunDetail) -> Iterator[Card]:
     """Yield the completions that users have tagged."""
-    found = list_tagged(store, run.id, MOST_TAGGED)
-    rows = get_completions(store, list(found))
+    tags_by_id = list_tagged(store, run.id, MOST_TAGGED)
+    rows = get_completions(store, list(tags_by_id))
     examples = get_examples(store, {row.example_id for row in rows if row.example_id is not None})
     for row in rows:
-        words = ", ".join(found[row.id])
+        tag_names = ", ".join(tags_by_id[row.id])
         yield Card(
-            f"Step {row.step:,}, tagged {words}", examples.get(row.example_id or 0), [ReportedAnswer("sampled", row)]
+            f"Step {row.step:,}, tagged {tag_names}",
+            examples.get(row.example_id or 0),
+            [ReportedAnswer("sampled", row)],
         )
 
 
@@ -74,18 +76,18 @@ def held_out(store: Store, runs: Sequence[RunDetail]) -> Iterator[Card]:
     right, wrong = (list_predicted(store, first.id, correct=correct, limit=OF_EACH) for correct in (True, False))
     ids = [*right, *(id for id in wrong if id not in right)]
     examples = get_examples(store, ids)
-    answers = {
+    rows_by_run = {
         run.id: {row.example_id: row for row in list_predictions_to(store, chosen[run.id].id, ids) if row.sample == 0}
         for run in runs
         if run.id in chosen
     }
     for id in ids:
-        said = [
-            ReportedAnswer(f"{run.name}, step {chosen[run.id].step:,}", answers[run.id][id])
+        answers = [
+            ReportedAnswer(f"{run.name}, step {chosen[run.id].step:,}", rows_by_run[run.id][id])
             for run in runs
-            if id in answers.get(run.id, {})
+            if id in rows_by_run.get(run.id, {})
         ]
-        yield Card(f"{examples[id].name}", examples[id], said)
+        yield Card(f"{examples[id].name}", examples[id], answers)
 
 
 def _latest(store: Store, run: RunDetail) -> EvaluationRow | None:

@@ -117,18 +117,18 @@ def of(job: JobRow) -> Advice | None:
 
 def relevant_lines(text: str) -> str:
     """Return a traceback's exception and its frames outside libraries; without a traceback, the last lines."""
-    _, found, traceback = text.rpartition("Traceback (most recent call last):\n")
-    if not found:
+    _, marker, traceback = text.rpartition("Traceback (most recent call last):\n")
+    if not marker:
         return "\n".join(text.strip().splitlines()[-LAST_LINES:])
-    kept, is_ours = [], True
+    lines, is_ours = [], True
     for line in traceback.rstrip().splitlines():
         if frame := _FRAME.match(line):
             is_ours = not _LIBRARY.search(frame["path"])
         elif not line[:1].isspace():
             is_ours = True
         if is_ours:
-            kept.append(line)
-    return "\n".join(kept[-2 * LAST_LINES :])
+            lines.append(line)
+    return "\n".join(lines[-2 * LAST_LINES :])
 
 
 def exit_status(job: JobRow) -> str:

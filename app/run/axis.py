@@ -24,8 +24,8 @@ class Axis(NamedTuple):
 
     def place(self, step: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return the positions of steps, clamped to the knots."""
-        wanted = np.asarray(step, dtype=float)
-        return np.interp(wanted, self.steps, self.places) if len(self.steps) else wanted
+        steps = np.asarray(step, dtype=float)
+        return np.interp(steps, self.steps, self.places) if len(self.steps) else steps
 
     def step(self, place: float) -> int:
         """Return the step nearest to a position."""
@@ -42,8 +42,8 @@ def axis(kind: Kind, clock: Clock) -> Axis:
         _, size, unit = next(each for each in _UNITS if elapsed[-1] >= each[0])
         return Axis(f"time ({unit})", steps, elapsed / size, size)
     if kind == "tokens" and np.isfinite(clock.tokens).any():
-        known = np.isfinite(clock.tokens)
-        return Axis("tokens", steps[known], np.maximum.accumulate(clock.tokens[known]))
+        has_tokens = np.isfinite(clock.tokens)
+        return Axis("tokens", steps[has_tokens], np.maximum.accumulate(clock.tokens[has_tokens]))
     return Axis("step", np.empty(0), np.empty(0))
 
 

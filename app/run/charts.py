@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from app.shared import lacking
+from app.shared import data_needs
 from store.contents import Contents
 from store.recording.rows import benchmark_of
 
@@ -45,23 +45,23 @@ class Chart:
         return [name for curve in self.curves for name in curve.metrics]
 
 
-NEEDS: lacking.Parts = {
-    "reward": (lacking.REWARDS,),
-    "components": (lacking.REWARDS,),
-    "accuracy": (lacking.EVALUATIONS, lacking.JUDGED_EVALUATIONS),
-    "steps": (lacking.THINKING,),
-    "length": (lacking.LENGTHS,),
-    "shape": (lacking.FORM,),
+NEEDS: data_needs.Parts = {
+    "reward": (data_needs.REWARDS,),
+    "components": (data_needs.REWARDS,),
+    "accuracy": (data_needs.EVALUATIONS, data_needs.JUDGED_EVALUATIONS),
+    "steps": (data_needs.THINKING,),
+    "length": (data_needs.LENGTHS,),
+    "shape": (data_needs.FORM,),
 }
 """What some charts need from a script's run, by key."""
 MOST_BENCHMARKS = 8
 
 
-def of_script(has: Contents, wanted: Sequence[Chart], names: Sequence[str]) -> list[Chart]:
+def script_charts(has: Contents, charts: Sequence[Chart], names: Sequence[str]) -> list[Chart]:
     """Return the charts for a script's run that recorded the metrics `names`; empty ones say why."""
-    why = {key: reason for reason, keys in lacking.lacking(has, NEEDS).items() for key in keys}
-    asked = [(name, benchmark) for name in names if (benchmark := benchmark_of(name)) is not None]
-    measured = tuple(MetricCurve(name, benchmark, sparse=True) for name, benchmark in asked[:MOST_BENCHMARKS])
+    why = {key: reason for reason, keys in data_needs.missing_parts(has, NEEDS).items() for key in keys}
+    benchmarks = [(name, benchmark) for name in names if (benchmark := benchmark_of(name)) is not None]
+    measured = tuple(MetricCurve(name, benchmark, sparse=True) for name, benchmark in benchmarks[:MOST_BENCHMARKS])
     return [
         replace(
             each,
@@ -69,7 +69,7 @@ def of_script(has: Contents, wanted: Sequence[Chart], names: Sequence[str]) -> l
             parts="lines" if each.key == "accuracy" and len(measured) > 1 else each.parts,
             empty=f"Not recorded: {why.get(each.key, 'the script did not log it')}.",
         )
-        for each in wanted
+        for each in charts
     ]
 
 
@@ -93,7 +93,7 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
             "reward",
             "Reward",
             f"Weighted sum of the components. {source} Any reasoning that grows along with it was elicited by reward.",
-            _both("reward", "reward", is_sampled),
+            _sampled_and_probed("reward", "reward", is_sampled),
         ),
         Chart(
             "components",
@@ -125,7 +125,7 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
             "Mean number of numbered steps that say something new, counted in well-formed completions (0 in others), "
             "uncapped.",
             (
-                *_both("steps", "mean", is_sampled, name="reasoning_steps"),
+                *_sampled_and_probed("steps", "mean", is_sampled, name="reasoning_steps"),
                 MetricCurve("val/steps", "validation", sparse=True),
             ),
         ),
@@ -133,7 +133,7 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
             "length",
             "Completion length (tokens)",
             "Mean number of generated tokens, including the end token.",
-            _both("length", "mean", is_sampled, name="completion_length"),
+            _sampled_and_probed("length", "mean", is_sampled, name="completion_length"),
             log=True,
         ),
         Chart(
@@ -142,7 +142,7 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
             "Well-formed: one think block, one answer block, nothing else. Clipped: cut off at the token limit. "
             "No signal: groups whose completions all have the same reward, so that GRPO learns nothing from them.",
             (
-                *_both("wellformed", "well-formed", is_sampled, name="wellformed_share"),
+                *_sampled_and_probed("wellformed", "well-formed", is_sampled, name="wellformed_share"),
                 *((MetricCurve("clipped_share", "clipped"),) if is_sampled else ()),
                 *((MetricCurve("frac_reward_zero_std", "no signal"),) if is_sampled else ()),
             ),
@@ -151,7 +151,7 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
     ]
 
 
-def _both(metric: str, label: str, is_sampled: bool, name: str | None = None) -> tuple[MetricCurve, ...]:
+def _sampled_and_probed(metric: str, label: str, is_sampled: bool, name: str | None = None) -> tuple[MetricCurve, ...]:
     sampled = (MetricCurve(name or metric, label),) if is_sampled else ()
     return (*sampled, probe(metric, label))
 

@@ -14,17 +14,17 @@ from store.surroundings.code import KeptSource
 
 def code_part(run: RunDetail) -> None:
     """Show the code of the latest start, and that of earlier starts if a resumed run used different code."""
-    found = data.read_code((run.id,))[run.id]
-    if not found:
+    starts = data.read_code((run.id,))[run.id]
+    if not starts:
         return
     st.markdown("**Code**", help="Git state of the trainer's source, recorded whenever a job of the run starts.")
-    for number, kept in enumerate(reversed(found)):
-        _one(run, kept, number)
+    for number, start in enumerate(reversed(starts)):
+        _show_source(run, start, number)
 
 
-def _one(run: RunDetail, kept: KeptSource, number: int) -> None:
-    source = kept.source
-    at = f"{datetime.fromtimestamp(kept.at, UTC):%Y-%m-%d %H:%M} UTC"
+def _show_source(run: RunDetail, start: KeptSource, number: int) -> None:
+    source = start.source
+    at = f"{datetime.fromtimestamp(start.at, UTC):%Y-%m-%d %H:%M} UTC"
     when = "Latest start" if number == 0 else "Earlier start"
     st.caption(f"{when}, {at}: commit {format.literal(source.revision[:12])}. {_changes(source.changed)}")
     if not source.difference:

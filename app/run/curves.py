@@ -88,13 +88,13 @@ def controls() -> tuple[Kind, float, bool]:
     return kind, float(smoothing), bool(log)
 
 
-def draw(run: RunDetail, wanted: Sequence[Chart], view: CurvesView, *, on_step: Callable[[int], None]) -> None:
+def draw(run: RunDetail, charts: Sequence[Chart], view: CurvesView, *, on_step: Callable[[int], None]) -> None:
     """Show all charts in a grid that adapts to the width of the page."""
-    names = sorted({name for chart in wanted for name in chart.metrics})
-    series = read(run.id, wanted, view)
+    names = sorted({name for chart in charts for name in chart.metrics})
+    series = read(run.id, charts, view)
     before = data.read_series(view.parent.id, names, points=POINTS) if view.parent else {}
     with st.grid(3, min_column_width=400, gap="small"):
-        for chart in wanted:
+        for chart in charts:
             with st.container(border=True, key=f"chart_{chart.key}", gap="xxsmall"):
                 st.markdown(f"**{format.literal(chart.title)}**", help=chart.help or None)
                 present = [curve for curve in chart.curves if has_values(series, curve)]
@@ -110,10 +110,10 @@ def draw(run: RunDetail, wanted: Sequence[Chart], view: CurvesView, *, on_step: 
                 )
 
 
-def read(run_id: int, wanted: Sequence[Chart], view: CurvesView) -> dict[str, Series]:
+def read(run_id: int, charts: Sequence[Chart], view: CurvesView) -> dict[str, Series]:
     """Return the metrics of the charts within and slightly beyond the zoom; sparse ones completely."""
-    seldom = {name for chart in wanted for curve in chart.curves if curve.sparse for name in curve.metrics}
-    often = {name for chart in wanted for name in chart.metrics} - seldom
+    seldom = {name for chart in charts for curve in chart.curves if curve.sparse for name in curve.metrics}
+    often = {name for chart in charts for name in chart.metrics} - seldom
     part: dict[str, int] = {}
     if view.zoom is not None:
         first, last = (view.axis.step(end) for end in view.zoom)
@@ -149,39 +149,42 @@ def figure(
     if chart.parts == "stacked":
         return figures.stacked_chart(lines, frame, smoothing=view.smoothing)
     if view.parent is not None:
-        shown = [curve for curve in present if has_values(before, curve)]
-        lines = [*(dim_line(curve, before, view, colours[chart.curves.index(curve)]) for curve in shown), *lines]
+        parent_curves = [curve for curve in present if has_values(before, curve)]
+        lines = [
+            *(dim_line(curve, before, view, colours[chart.curves.index(curve)]) for curve in parent_curves),
+            *lines,
+        ]
     return figures.line_chart(lines, frame, smoothing=view.smoothing, log=view.log and chart.log, share=chart.share)
 
 
 def palette(method: str, chart: Chart) -> list[str]:
     """Return a colour for each curve of a chart: the method's for the first, unless the curves are parts of a whole."""
-    own, _ = figures.method_style(method)
-    colours = figures.PALETTE if chart.parts else (own, *figures.PALETTE)
+    method_colour, _ = figures.method_style(method)
+    colours = figures.PALETTE if chart.parts else (method_colour, *figures.PALETTE)
     return [colours[i % len(colours)] for i in range(len(chart.curves))]
 
 
 def line(curve: MetricCurve, series: Mapping[str, Series], along: Axis, colour: str) -> figures.Line:
-    found = series[curve.metric]
-    low, high = (bound(series, name, found) for name in curve.band or (None, None))
-    places = along.place(found.step)
-    return figures.Line(curve.label, places, found.value, colour, low=low, high=high, sparse=curve.sparse)
+    curve_series = series[curve.metric]
+    low, high = (bound(series, name, curve_series) for name in curve.band or (None, None))
+    places = along.place(curve_series.step)
+    return figures.Line(curve.label, places, curve_series.value, colour, low=low, high=high, sparse=curve.sparse)
 
 
 def dim_line(curve: MetricCurve, before: Mapping[str, Series], view: CurvesView, colour: str) -> figures.Line:
     assert view.parent is not None
-    found, name = before[curve.metric], f"{curve.label}, {view.parent.name}"
+    curve_series, name = before[curve.metric], f"{curve.label}, {view.parent.name}"
     return figures.Line(
-        name, view.parent.place(found.step, view.axis), found.value, colour, sparse=curve.sparse, dim=True
+        name, view.parent.place(curve_series.step, view.axis), curve_series.value, colour, sparse=curve.sparse, dim=True
     )
 
 
-def bound(series: Mapping[str, Series], name: str | None, found: Series) -> np.ndarray | None:
+def bound(series: Mapping[str, Series], name: str | None, bounded: Series) -> np.ndarray | None:
     """Return a bounding metric at the steps of the bounded one."""
     if name is None or name not in series:
         return None
     at = dict(zip(series[name].step.tolist(), series[name].value.tolist(), strict=True))
-    return np.array([at.get(step, np.nan) for step in found.step.tolist()])
+    return np.array([at.get(step, np.nan) for step in bounded.step.tolist()])
 
 
 def takeaway(chart: Chart, present: Sequence[MetricCurve], series: Mapping[str, Series]) -> str:
@@ -189,8 +192,8 @@ def takeaway(chart: Chart, present: Sequence[MetricCurve], series: Mapping[str, 
     parts = []
     for curve in present:
         step, value = series[curve.metric].step, series[curve.metric].value
-        known = np.flatnonzero(np.isfinite(value))
-        first, last = known[0], known[-1]
+        finite = np.flatnonzero(np.isfinite(value))
+        first, last = finite[0], finite[-1]
         parts.append(
             f"{curve.label} {format.number(value[first])} at step {step[first]}, "
             f"{format.number(value[last])} at step {step[last]}"
@@ -201,24 +204,24 @@ def takeaway(chart: Chart, present: Sequence[MetricCurve], series: Mapping[str, 
 def marks(events: Sequence[EventRow], clock: Clock, along: Axis) -> list[figures.Mark]:
     """Return the run's events on its axis; an event without a step is placed at the last step before it."""
     last_best = max((event.id for event in events if event.kind == "best"), default=None)
-    found = []
+    event_marks = []
     for event in events:
         if event.kind not in SIGNS or (event.kind == "best" and event.id != last_best):
             continue
         sign, word, colour = SIGNS[event.kind]
         step = event.step if event.step is not None else step_at(clock, event.at)
-        found.append(figures.Mark(float(along.place(step)), sign, f"step {step}: {word}", colour))
-    return found
+        event_marks.append(figures.Mark(float(along.place(step)), sign, f"step {step}: {word}", colour))
+    return event_marks
 
 
 def parent_of(run: RunDetail, kind: Kind) -> Parent | None:
     """Return the run that this one branched from, if it still exists; `kind` is that of its axis."""
     adapter = str((run.config.get("model") or {}).get("adapter") or "")
-    given = checkpoint.parse(adapter)
-    found = next((row for row in data.list_run_heads() if row.id == run.parent_id and row.uid == given.run), None)
-    if found is None or given.step is None:
+    reference = checkpoint.parse(adapter)
+    parent = next((row for row in data.list_run_heads() if row.id == run.parent_id and row.uid == reference.run), None)
+    if parent is None or reference.step is None:
         return None
-    return Parent(found.id, found.name, given.step, axis(kind, data.read_clock(found.id)))
+    return Parent(parent.id, parent.name, reference.step, axis(kind, data.read_clock(parent.id)))
 
 
 def view(run: RunDetail, cursor: int | None) -> CurvesView:
@@ -227,6 +230,6 @@ def view(run: RunDetail, cursor: int | None) -> CurvesView:
     data.reader()
     clock = data.read_clock(run.id)
     along = axis(kind, clock)
-    found = marks(data.list_events(run.id), clock, along)
+    event_marks = marks(data.list_events(run.id), clock, along)
     parent = parent_of(run, "step" if along.title == "step" else kind)
-    return CurvesView(along, smoothing, log, found, cursor, parent, links.zoom())
+    return CurvesView(along, smoothing, log, event_marks, cursor, parent, links.zoom())

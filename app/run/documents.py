@@ -38,16 +38,16 @@ def config_tab(run: RunDetail) -> None:
             )
         else:
             st.caption("Available once the process has started.")
-        measured, said = (run.environment.get(f"{kind}_memory") for kind in ("measured", "estimated"))
-        if said is not None:
+        measured, estimated = (run.environment.get(f"{kind}_memory") for kind in ("measured", "estimated"))
+        if estimated is not None:
             peak = f"measured {format.memory(measured)}" if measured else "measured once the run has ended"
-            st.caption(format.literal(f"Peak memory: estimated {format.memory(said)}, {peak}."))
+            st.caption(format.literal(f"Peak memory: estimated {format.memory(estimated)}, {peak}."))
         code_part(run)
         for name, source in run.sources.items():
             st.markdown("**Dataset**" if name == "data.dataset" else f"**Reward {format.literal(name)}**")
-            kept: dict[str, Any] = source if isinstance(source, dict) else {"source": str(source)}
-            st.code(kept["source"], language="python")
-            for file, text in kept.get("helpers", {}).items():
+            code: dict[str, Any] = source if isinstance(source, dict) else {"source": str(source)}
+            st.code(code["source"], language="python")
+            for file, text in code.get("helpers", {}).items():
                 st.markdown(f"imports {format.literal(file)}")
                 st.code(text, language="python")
 
@@ -76,13 +76,13 @@ def log_tab(run: RunDetail) -> None:
 
 def events_tab(run: RunDetail) -> None:
     store = data.reader()
-    found = data.list_events(run.id)[::-1]
+    events = data.list_events(run.id)[::-1]
     st.dataframe(
         {
-            "at": [datetime.fromtimestamp(event.at, UTC) for event in found],
-            "step": [event.step for event in found],
-            "kind": [event.kind.replace("_", " ") for event in found],
-            "message": [redacted(event.message) for event in found],
+            "at": [datetime.fromtimestamp(event.at, UTC) for event in events],
+            "step": [event.step for event in events],
+            "kind": [event.kind.replace("_", " ") for event in events],
+            "message": [redacted(event.message) for event in events],
         },
         hide_index=True,
         column_config={

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.shared import data, format, intents, lacking, status
+from app.shared import data, data_needs, format, intents, status
 from app.shared.run_actions import attempt
 from store.db.rows import CheckpointRow, EvaluationRow, RunDetail
 from store.jobs import list_jobs
@@ -28,23 +28,23 @@ SEEN = {
 
 def evaluations_tab(run: RunDetail) -> None:
     in_progress(run)
-    shown = [each for each in data.list_evaluations(run.id) if each.kind != "probe"][::-1]
-    if not shown and lacking.is_script(run):
+    rows = [each for each in data.list_evaluations(run.id) if each.kind != "probe"][::-1]
+    if not rows and data_needs.is_script(run):
         st.caption("This script has no evaluations: record one with run.evaluation(step, benchmark, rows).")
         return
-    if not shown:
+    if not rows:
         st.caption("Only probes so far: use Evaluate below to run a benchmark.")
         return
     st.dataframe(
         {
-            "benchmark": [each.benchmark for each in shown],
-            "of": [what(each) for each in shown],
-            "step": [each.step for each in shown],
-            "right": [accuracy(each) for each in shown],
-            "pass": [best_sampled(each) for each in shown],
-            "off": [percent(each, "off_by_one") for each in shown],
-            "cos": [percent(each, "cos_at_0.8") for each in shown],
-            "n": [f"{each.done} of {each.total}" if each.ended_at is None else str(each.total) for each in shown],
+            "benchmark": [each.benchmark for each in rows],
+            "of": [kind_label(each) for each in rows],
+            "step": [each.step for each in rows],
+            "right": [accuracy(each) for each in rows],
+            "pass": [best_sampled(each) for each in rows],
+            "off": [percent(each, "off_by_one") for each in rows],
+            "cos": [percent(each, "cos_at_0.8") for each in rows],
+            "n": [f"{each.done} of {each.total}" if each.ended_at is None else str(each.total) for each in rows],
         },
         hide_index=True,
         placeholder=format.UNKNOWN,
@@ -64,7 +64,7 @@ def evaluations_tab(run: RunDetail) -> None:
             "cos": st.column_config.TextColumn(COS_AT, help=f"Similarity to the reference above {CLOSE}"),
             "n": st.column_config.TextColumn("Answers"),
         },
-        alt=f"{len(shown)} evaluations of this run, newest first",
+        alt=f"{len(rows)} evaluations of this run, newest first",
     )
     query = {"run": run.uid, "view": "Predictions"}
     with st.container(horizontal=True):
@@ -73,29 +73,29 @@ def evaluations_tab(run: RunDetail) -> None:
         st.page_link(DRIFT_PAGE, label=label, icon=":material/compare:", query_params={"run": run.uid})
 
 
-def what(each: EvaluationRow) -> str:
-    if each.kind == "thinking":
-        return f"thinking {each.conditions.get('thinking')}"
-    baseline = each.conditions.get("baseline")
-    return f"{each.kind}: {SEEN.get(baseline, baseline)}" if baseline else each.kind
+def kind_label(evaluation: EvaluationRow) -> str:
+    if evaluation.kind == "thinking":
+        return f"thinking {evaluation.conditions.get('thinking')}"
+    baseline = evaluation.conditions.get("baseline")
+    return f"{evaluation.kind}: {SEEN.get(baseline, baseline)}" if baseline else evaluation.kind
 
 
-def accuracy(each: EvaluationRow) -> str | None:
-    figures = each.metrics
+def accuracy(evaluation: EvaluationRow) -> str | None:
+    figures = evaluation.metrics
     if "exact_match" not in figures:
         return None
     return format.interval(figures["exact_match"], figures.get("exact_match_low"), figures.get("exact_match_high"))
 
 
-def percent(each: EvaluationRow, name: str) -> str | None:
-    return format.percent(each.metrics[name]) if each.metrics.get(name) is not None else None
+def percent(evaluation: EvaluationRow, name: str) -> str | None:
+    return format.percent(evaluation.metrics[name]) if evaluation.metrics.get(name) is not None else None
 
 
-def best_sampled(each: EvaluationRow) -> str | None:
+def best_sampled(evaluation: EvaluationRow) -> str | None:
     """Return `pass@8 0.71, maj@8 0.52` for the largest K."""
-    samples = (each.conditions.get("samples") or {}).get("n")
-    names = [name for name in (f"pass@{samples}", f"maj@{samples}") if name in each.metrics]
-    return ", ".join(f"{name} {each.metrics[name]:.2f}" for name in names) or None
+    samples = (evaluation.conditions.get("samples") or {}).get("n")
+    names = [name for name in (f"pass@{samples}", f"maj@{samples}") if name in evaluation.metrics]
+    return ", ".join(f"{name} {evaluation.metrics[name]:.2f}" for name in names) or None
 
 
 def in_progress(run: RunDetail) -> None:
@@ -138,7 +138,7 @@ def chosen_arguments(choices: dict[str, str]) -> dict[str, Any]:
     """Show the form's fields; return their values as arguments of `trainer.launch.evaluate`."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.selectbox("Benchmark", benchmark.NAMES, key="evaluate.benchmark", width=210)
-        wanted = st.selectbox(
+        checkpoint_name = st.selectbox(
             "Checkpoint", list(choices), key="evaluate.checkpoint", format_func=lambda key: choices[key], width=240
         )
         limit = st.number_input(
@@ -165,7 +165,7 @@ def chosen_arguments(choices: dict[str, str]) -> dict[str, Any]:
         help="Alters the reasoning and asks for the answer again: does the answer change?",
     )
     optional = {"samples": int(samples), "baseline": baseline, "path": path, "thinking": altered}
-    chosen = {"benchmark": name, "checkpoint": wanted, "limit": int(limit)}
+    chosen = {"benchmark": name, "checkpoint": checkpoint_name, "limit": int(limit)}
     return chosen | {key: value for key, value in optional.items() if value}
 
 
@@ -173,5 +173,5 @@ def checkpoint_choices(run: RunDetail, saved: list[CheckpointRow]) -> dict[str, 
     """Return a description of each checkpoint that can be evaluated, by name."""
     if run.method == "none":
         return {"0": "model as is"}
-    found = {row.kind: f"{row.kind} (step {row.step})" for row in saved}
-    return found | {"0": "starting point"} if found else {}
+    descriptions = {row.kind: f"{row.kind} (step {row.step})" for row in saved}
+    return descriptions | {"0": "starting point"} if descriptions else {}

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from app.pulse import PULSE
+from app.heartbeats import HEARTBEATS
 from app.run.what_went_wrong import what_went_wrong
 from app.shared import data, format, intents, run_actions, status
-from app.shared.queue.view import place
+from app.shared.queue.view import position_sentence
 from store.db.rows import JobRow, RunDetail, RunRow
 from store.recording.silence import silent_since
 
@@ -36,12 +36,12 @@ def run_header(run: RunDetail, row: RunRow, share: Callable[[Sequence[RunDetail]
             run_actions.delete_button([row], key="run_delete")
     recorded = data.read_clock(run.id).at
     last = float(recorded[-1]) if len(recorded) else None
-    st.text(status.sentence(row, now, last_step_at=last, still=PULSE.still_for(row.job_id, row.host)))
+    st.text(status.sentence(row, now, last_step_at=last, still=HEARTBEATS.seconds_since_beat(row.job_id, row.host)))
     st.caption(format.literal(" · ".join(run_facts(run))))
     if reason is not None and intents.can_resume(row):
         st.caption(format.literal(reason))
     imported_notes(run)
-    undelivered(run, row, now)
+    delivery_note(run, row, now)
     queue_note(run)
     run_progress(row)
     activity_progress(run.job)
@@ -68,11 +68,11 @@ def imported_notes(run: RunDetail) -> None:
     """Show what to know about an imported run."""
     origin = run.config.get("imported")
     if origin:
-        told = (f"Imported from {origin['from']}; data that it did not record is missing.", *origin["notes"])
-        st.caption("\n".join(f"- {format.literal(note)}" for note in told))
+        notes = (f"Imported from {origin['from']}; data that it did not record is missing.", *origin["notes"])
+        st.caption("\n".join(f"- {format.literal(note)}" for note in notes))
 
 
-def undelivered(run: RunDetail, row: RunRow, now: float) -> None:
+def delivery_note(run: RunDetail, row: RunRow, now: float) -> None:
     """Show how to import what a silent script has not sent, and where it is."""
     if silent_since(row, now) is None:
         return
@@ -94,15 +94,15 @@ def queue_position(job: JobRow) -> str | None:
     """Return where a queued job waits: its position in this machine's queue, or the cluster with its reasons."""
     if job.activity:
         return format.literal(job.activity)
-    return "Waiting for the Ray cluster." if job.launcher == "ray" else place(job)
+    return "Waiting for the Ray cluster." if job.launcher == "ray" else position_sentence(job)
 
 
 def activity_progress(job: JobRow | None) -> None:
     """Show the progress of a running job's current activity between two updates, if it reports any."""
     if job is not None and job.state in status.ACTIVE and job.activity and job.total:
         done = min(job.done or 0, job.total)
-        words = format.literal(job.activity)
-        st.progress(done / job.total, text=f"{words[:1].upper()}{words[1:]}: {done:,} of {job.total:,}")
+        activity = format.literal(job.activity)
+        st.progress(done / job.total, text=f"{activity[:1].upper()}{activity[1:]}: {done:,} of {job.total:,}")
 
 
 def run_progress(row: RunRow) -> None:

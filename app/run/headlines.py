@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import streamlit as st
 
-from app.shared import data, format, lacking, status
+from app.shared import data, data_needs, format, status
 from app.shared.conditions import benchmark_of
 from store.db.rows import EvaluationRow, RunDetail, Series
 from store.runs import MEASURED
@@ -25,7 +25,7 @@ class Figure(NamedTuple):
     help: str
 
 
-class Shown(NamedTuple):
+class Headline(NamedTuple):
     """A number, its first value (None if there is only one), and what it was measured on."""
 
     value: float | None
@@ -35,7 +35,7 @@ class Shown(NamedTuple):
 
 AVERAGED = 5
 """Number of training steps averaged for the first and the last value; evaluations are not averaged."""
-NOTHING = Shown(None, None, "not measured yet")
+NOTHING = Headline(None, None, "not measured yet")
 REWARD = Figure("Reward", "reward", "probe/reward", False, "Weighted sum of the reward components.")
 REASONING = (
     Figure(
@@ -53,7 +53,7 @@ REASONING = (
         "Share of completions with one think block, one answer block and nothing else.",
     ),
 )
-NEEDS = {"reasoning_steps": lacking.THINKING, "wellformed_share": lacking.FORM}
+NEEDS = {"reasoning_steps": data_needs.THINKING, "wellformed_share": data_needs.FORM}
 """What each number needs from a script's texts."""
 ACCURACY_HELP = "Share of greedy answers that equal the true count, on examples that training never sees."
 
@@ -64,44 +64,44 @@ def headlines(run: RunDetail) -> None:
     series = data.read_ends(run.id, [name for each in sampled for name in (each.trained, each.probed)], AVERAGED)
     evaluations = data.list_evaluations(run.id)
     benchmark, reasoning = run.dataset, list(REASONING)
-    if lacking.is_script(run):
+    if data_needs.is_script(run):
         has = data.read_contents(run.id)
         benchmark = benchmark_of(run, evaluations, "val")
-        reasoning = [each for each in REASONING if lacking.allows(has, NEEDS[each.trained])]
-    own = [each for each in evaluations if each.benchmark == benchmark]
+        reasoning = [each for each in REASONING if data_needs.allows(has, NEEDS[each.trained])]
+    own_evaluations = [each for each in evaluations if each.benchmark == benchmark]
     with st.grid(4, min_column_width=190, gap="small"):
-        tile(REWARD.label, of_samples(REWARD, series, own), REWARD.is_share, REWARD.help)
-        tile("Held-out accuracy", of_evaluations(own), True, ACCURACY_HELP)
+        tile(REWARD.label, of_samples(REWARD, series, own_evaluations), REWARD.is_share, REWARD.help)
+        tile("Held-out accuracy", of_evaluations(own_evaluations), True, ACCURACY_HELP)
         for figure in reasoning:
-            tile(figure.label, of_samples(figure, series, own), figure.is_share, figure.help)
+            tile(figure.label, of_samples(figure, series, own_evaluations), figure.is_share, figure.help)
 
 
-def tile(label: str, found: Shown, is_share: bool, help: str) -> None:
+def tile(label: str, headline: Headline, is_share: bool, help: str) -> None:
     with st.container(border=True, height="stretch", gap="xxsmall", key=f"tile_{label}"):
-        delta = change(found, is_share)
+        delta = change_since_start(headline, is_share)
         description = None if delta is None else "since the start"
-        st.metric(label, shown(found.value, is_share), delta, delta_description=description, help=help)
-        st.caption(found.source)
+        st.metric(label, value_text(headline.value, is_share), delta, delta_description=description, help=help)
+        st.caption(headline.source)
 
 
-def of_samples(figure: Figure, series: Mapping[str, Series], evaluations: Sequence[EvaluationRow]) -> Shown:
+def of_samples(figure: Figure, series: Mapping[str, Series], evaluations: Sequence[EvaluationRow]) -> Headline:
     """Return the value on training samples, else on the probe."""
-    if (found := known(series, figure.trained)) is not None:
-        steps, values = found
+    if (recorded := finite_values(series, figure.trained)) is not None:
+        steps, values = recorded
         n = min(AVERAGED, max(1, len(values) // 2))
         span = f"steps {steps[-n]} to {steps[-1]}" if n > 1 else f"step {steps[-1]}"
         first = float(values[:n].mean()) if len(values) > 1 else None
-        return Shown(float(values[-n:].mean()), first, f"sampled in training · {span}")
-    if (found := known(series, figure.probed)) is None:
+        return Headline(float(values[-n:].mean()), first, f"sampled in training · {span}")
+    if (recorded := finite_values(series, figure.probed)) is None:
         return NOTHING
-    steps, values = found
+    steps, values = recorded
     probes = [each for each in evaluations if (each.kind, each.step) == ("probe", steps[-1])]
     of = f" of {format.count(examples(probes[-1]))}" if probes else ""
     first = float(values[0]) if len(values) > 1 else None
-    return Shown(float(values[-1]), first, f"sampled · probe{of} · step {steps[-1]}")
+    return Headline(float(values[-1]), first, f"sampled · probe{of} · step {steps[-1]}")
 
 
-def known(series: Mapping[str, Series], name: str) -> tuple[list[int], npt.NDArray[np.float64]] | None:
+def finite_values(series: Mapping[str, Series], name: str) -> tuple[list[int], npt.NDArray[np.float64]] | None:
     """Return the steps and values of a metric where finite; None without any."""
     if name not in series:
         return None
@@ -109,7 +109,7 @@ def known(series: Mapping[str, Series], name: str) -> tuple[list[int], npt.NDArr
     return (series[name].step[is_known].tolist(), series[name].value[is_known]) if is_known.any() else None
 
 
-def of_evaluations(evaluations: Sequence[EvaluationRow]) -> Shown:
+def of_evaluations(evaluations: Sequence[EvaluationRow]) -> Headline:
     """Return the accuracy of the latest finished evaluation; of several at one step, the one with most examples."""
     done = [each for each in evaluations if each.kind in MEASURED and each.ended_at and accuracy(each) is not None]
     if not done:
@@ -120,7 +120,7 @@ def of_evaluations(evaluations: Sequence[EvaluationRow]) -> Shown:
     )
     first = min(done, key=lambda each: (each.step, MEASURED.index(each.kind)))
     source = f"greedy · {status.EVALUATED[best.kind]} of {format.count(examples(best))} · step {best.step}"
-    return Shown(accuracy(best), accuracy(first) if first.step < best.step else None, source)
+    return Headline(accuracy(best), accuracy(first) if first.step < best.step else None, source)
 
 
 def accuracy(evaluation: EvaluationRow) -> float | None:
@@ -133,15 +133,15 @@ def examples(evaluation: EvaluationRow) -> int:
     return int(evaluation.total // (1 + samples))
 
 
-def shown(value: float | None, is_share: bool) -> str:
+def value_text(value: float | None, is_share: bool) -> str:
     if is_share or value is None:
         return format.percent(value)
     return f"{value:.2f}"
 
 
-def change(found: Shown, is_share: bool) -> str | int | None:
-    if found.value is None or found.first is None:
+def change_since_start(headline: Headline, is_share: bool) -> str | int | None:
+    if headline.value is None or headline.first is None:
         return None
-    value = found.value - found.first
+    value = headline.value - headline.first
     text = f"{100 * value:+.0f} points" if is_share else f"{value:+.2f}"
     return 0 if text.lstrip("+-").split()[0] in ("0", "0.00") else text

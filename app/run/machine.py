@@ -48,12 +48,12 @@ class Phase(NamedTuple):
     colour: str
 
 
-def panels(found: Mapping[str, Readings]) -> list[Panel]:
+def panels(readings: Mapping[str, Readings]) -> list[Panel]:
     """Return the charts for the available readings; all GPUs share one chart per kind."""
-    gpus = sorted({int(match[1]) for name in found if (match := re.fullmatch(r"gpu(\d{1,4})/\w+", name))})
+    gpus = sorted({int(match[1]) for name in readings if (match := re.fullmatch(r"gpu(\d{1,4})/\w+", name))})
 
     def of_gpus(kind: str) -> dict[str, str]:
-        return {f"gpu{gpu}/{kind}": f"GPU {gpu}" for gpu in gpus if f"gpu{gpu}/{kind}" in found}
+        return {f"gpu{gpu}/{kind}": f"GPU {gpu}" for gpu in gpus if f"gpu{gpu}/{kind}" in readings}
 
     heat = {"cpu/temperature": "processor"} | of_gpus("temperature")
     offered = (
@@ -71,21 +71,21 @@ def panels(found: Mapping[str, Readings]) -> list[Panel]:
         Panel("Memory in use", "Of all processes on the machine.", {"memory/machine": "all processes"}, share=True),
         Panel("Temperature (°C)", "Hottest sensor of each device.", heat),
     )
-    present = [panel._replace(names={n: w for n, w in panel.names.items() if n in found}) for panel in offered]
+    present = [panel._replace(names={n: w for n, w in panel.names.items() if n in readings}) for panel in offered]
     return [panel for panel in present if panel.names]
 
 
 def machine_tab(run: RunDetail) -> None:
     """Show the charts, or say why there are none."""
-    found = data.read_machine(run.id)
-    shown = panels(found)
-    if not shown:
+    readings = data.read_machine(run.id)
+    panel_list = panels(readings)
+    if not panel_list:
         st.caption(
             "No readings yet: our trainer takes one every ten seconds. Imported runs and recorded scripts have none."
         )
         return
-    begin = min(float(each.at[0]) for each in found.values())
-    end = max(float(each.at[-1]) for each in found.values())
+    begin = min(float(each.at[0]) for each in readings.values())
+    end = max(float(each.at[-1]) for each in readings.values())
     _, size, unit = next(each for each in UNITS if end - begin >= each[0])
     times = data.read_series(run.id, [f"time/{name}" for name in PHASES], points=MOST_PHASES)
     clock = data.read_clock(run.id)
@@ -93,12 +93,12 @@ def machine_tab(run: RunDetail) -> None:
     st.caption(" ".join(part for part in (shares(times), legend(marked)) if part))
     shaded = [_shade(phase, begin, size) for phase in marked]
     with st.grid(2, min_column_width=360, gap="small"):
-        for number, panel in enumerate(shown):
+        for number, panel in enumerate(panel_list):
             with st.container(border=True, key=f"machine_{number}", gap="xxsmall"):
                 st.markdown(f"**{panel.title}**", help=panel.help)
                 lines = [
-                    _line(words, found[name], begin, size, panel.divisor, colour)
-                    for (name, words), colour in zip(panel.names.items(), _colours(len(panel.names)), strict=True)
+                    _line(line_label, readings[name], begin, size, panel.divisor, colour)
+                    for (name, line_label), colour in zip(panel.names.items(), _colours(len(panel.names)), strict=True)
                 ]
                 frame = figures.Frame(f"time ({unit})", panel.title, height=220)
                 figure = figures.line_chart(lines, frame, share=panel.share)
@@ -113,7 +113,7 @@ def _shade(phase: Phase, begin: float, size: float) -> dict[str, Any]:
     return {"type": "rect", "yref": "paper", "y0": 0, "y1": 1, **ends, **look}
 
 
-def _line(words: str, read: Readings, begin: float, size: float, divisor: float, colour: str) -> figures.Line:
+def _line(label: str, read: Readings, begin: float, size: float, divisor: float, colour: str) -> figures.Line:
     """Return a line with its extremes as a band, and a gap where the run was paused."""
     apart = np.diff(read.at)
     breaks = np.flatnonzero(apart > GAP * np.median(apart)) + 1 if len(apart) else np.empty(0, int)
@@ -122,7 +122,7 @@ def _line(words: str, read: Readings, begin: float, size: float, divisor: float,
     mean, low, high = (each / divisor for each in values)
     has_band = bool(np.nanmax(high - low, initial=0.0) > 0)
     return figures.Line(
-        words, (x - begin) / size, mean, colour, low=low if has_band else None, high=high if has_band else None
+        label, (x - begin) / size, mean, colour, low=low if has_band else None, high=high if has_band else None
     )
 
 
@@ -137,25 +137,25 @@ def phases(clock: Clock, times: Mapping[str, Series]) -> list[Phase]:
     Return nothing if there are too many to tell apart.
     """
     ends = dict(zip(clock.step.tolist(), clock.at.tolist(), strict=True))
-    known = {name: dict(zip(s.step.tolist(), s.value.tolist(), strict=True)) for name, s in times.items()}
-    steps = sorted(set(ends) & {step for each in known.values() for step in each})
+    seconds_by_step = {name: dict(zip(s.step.tolist(), s.value.tolist(), strict=True)) for name, s in times.items()}
+    steps = sorted(set(ends) & {step for each in seconds_by_step.values() for step in each})
     if not 0 < len(steps) * len(PHASES) <= MOST_PHASES:
         return []
-    found = []
+    phase_list = []
     for step in steps:
-        spent = {name: known.get(f"time/{name}", {}).get(step, 0.0) for name in PHASES}
+        spent = {name: seconds_by_step.get(f"time/{name}", {}).get(step, 0.0) for name in PHASES}
         at = ends[step] - sum(value for value in spent.values() if value > 0)
         for name, seconds in spent.items():
             if seconds > 0:
-                found.append(Phase(name, at, at + seconds, PHASES[name]))
+                phase_list.append(Phase(name, at, at + seconds, PHASES[name]))
                 at += seconds
-    return found
+    return phase_list
 
 
-def evaluations(rows: Sequence[EvaluationRow], most: int = 60) -> list[Phase]:
+def evaluations(rows: Sequence[EvaluationRow], limit: int = 60) -> list[Phase]:
     """Return the run's evaluations as phases; nothing if there are too many to tell apart."""
     ended = [row for row in rows if row.ended_at is not None]
-    if len(ended) > most:
+    if len(ended) > limit:
         return []
     return [Phase("evaluation", row.started_at, float(row.ended_at or 0.0), figures.GREY) for row in ended]
 
@@ -175,9 +175,13 @@ def _has(series: Series | None) -> bool:
 
 def legend(marked: Sequence[Phase]) -> str:
     """Return the colour of each phase in words."""
-    words = {figures.BLUE: "blue", figures.GREEN: "green", figures.PURPLE: "purple", figures.ORANGE: "orange"}
-    told = {phase.name: words.get(phase.colour, "grey") for phase in marked}
-    return "Shaded: " + ", ".join(f"{name} {colour}" for name, colour in told.items()) + "." if told else ""
+    words_by_colour = {figures.BLUE: "blue", figures.GREEN: "green", figures.PURPLE: "purple", figures.ORANGE: "orange"}
+    colour_names = {phase.name: words_by_colour.get(phase.colour, "grey") for phase in marked}
+    return (
+        "Shaded: " + ", ".join(f"{name} {colour}" for name, colour in colour_names.items()) + "."
+        if colour_names
+        else ""
+    )
 
 
 def takeaway(panel: Panel, lines: Sequence[figures.Line]) -> str:

@@ -19,15 +19,15 @@ def what_went_wrong(run: RunDetail) -> None:
     if job.state == "stopped":
         st.info(format.literal(error), icon=":material/info:")
         return
-    found = advice.of(job)
+    known_fault = advice.of(job)
     how = advice.exit_status(job)
-    title = f"**{found.label}**{f' · {how}' if how else ''}  \n" if found else ""
+    title = f"**{known_fault.label}**{f' · {how}' if how else ''}  \n" if known_fault else ""
     st.error(title + format.literal(error), icon=":material/error:")
-    if found is None and not job.traceback:
+    if known_fault is None and not job.traceback:
         return
     with st.expander("Cause, remedies and log", type="compact", key=f"wrong_{job.uid}"):
-        if found is not None:
-            st.markdown(found.cause + "\n" + "".join(f"\n- {format.literal(knob)}" for knob in found.knobs))
+        if known_fault is not None:
+            st.markdown(known_fault.cause + "\n" + "".join(f"\n- {format.literal(knob)}" for knob in known_fault.knobs))
         _log(job)
 
 
@@ -39,9 +39,9 @@ def redacted_job(job: JobRow) -> JobRow:
 def _log(job: JobRow) -> None:
     if not job.traceback:
         return
-    telling = advice.relevant_lines(job.traceback)
+    excerpt = advice.relevant_lines(job.traceback)
     st.caption("Relevant log lines")
-    st.code(telling, language=None, wrap_lines=True)
-    if telling != job.traceback.strip():
+    st.code(excerpt, language=None, wrap_lines=True)
+    if excerpt != job.traceback.strip():
         with st.popover("Full traceback", type="tertiary", icon=":material/notes:"):
             st.code(job.traceback, language=None, wrap_lines=True)

@@ -29,9 +29,9 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
         reasons.append("different pixels")
     if bool(first.get("recorded")) != bool(second.get("recorded")):
         reasons.append("only one comes from a script")
-    said = [each.get("decoding") for each in (first, second)]
-    if said[0] != said[1] and all(isinstance(each, str) for each in said):
-        reasons.append(f"decoding {said[0]} vs {said[1]}")
+    stated = [each.get("decoding") for each in (first, second)]
+    if stated[0] != stated[1] and all(isinstance(each, str) for each in stated):
+        reasons.append(f"decoding {stated[0]} vs {stated[1]}")
     decoding = [decoding_of(each) for each in (first, second)]
     for name, words in DECODING.items():
         values = [each.get(name) for each in decoding]
@@ -48,14 +48,14 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
 
 def decoding_of(conditions: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the decoding options of an evaluation; empty for a script's, which are text at most."""
-    found = conditions.get("decoding")
-    return found if isinstance(found, Mapping) else {}
+    decoding = conditions.get("decoding")
+    return decoding if isinstance(decoding, Mapping) else {}
 
 
 def benchmark_of(run: RunDetail | RunRow, evaluations: Sequence[EvaluationRow], kind: str) -> str:
     """Return the benchmark of a run's own evaluations: its dataset or, for a script, its most frequent benchmark."""
-    asked = Counter(each.benchmark for each in evaluations if each.kind == kind and each.ended_at is not None)
-    return run.dataset if run.dataset in asked or not asked else asked.most_common(1)[0][0]
+    counts = Counter(each.benchmark for each in evaluations if each.kind == kind and each.ended_at is not None)
+    return run.dataset if run.dataset in counts or not counts else counts.most_common(1)[0][0]
 
 
 def _template(conditions: Mapping[str, Any]) -> str:

@@ -40,7 +40,7 @@ SECONDS_OF_CONTENTS = 5.0
 P = ParamSpec("P")
 R = TypeVar("R")
 Query = TypeVar("Query", bound=Callable[..., Any])
-_remembered: list[Any] = []
+_cached_queries: list[Any] = []
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -93,31 +93,31 @@ def _cached(query: Callable[Concatenate[Store, P], R], seconds: float = SECONDS)
     decorate: Any = st.cache_data(
         ttl=seconds, max_entries=64, show_spinner=False, hash_funcs={Store: attrgetter("url")}
     )
-    remembered = decorate(query)
-    _remembered.append(remembered)
+    cached_query = decorate(query)
+    _cached_queries.append(cached_query)
 
     @wraps(query)
-    def ask(*args: P.args, **kwargs: P.kwargs) -> R:
-        answer: R = remembered(reader(), *args, **kwargs)
+    def run_query(*args: P.args, **kwargs: P.kwargs) -> R:
+        answer: R = cached_query(reader(), *args, **kwargs)
         return answer
 
-    return ask
+    return run_query
 
 
-def kept(entries: int) -> Callable[[Query], Query]:
+def cache_by_arguments(entries: int) -> Callable[[Query], Query]:
     """Cache a query without a time limit: its arguments must identify the state of what it reads."""
     decorate: Any = st.cache_data(max_entries=entries, show_spinner=False, hash_funcs={Store: attrgetter("url")})
 
-    def keep(query: Query) -> Query:
+    def cache(query: Query) -> Query:
         remembered: Query = decorate(query)
         return remembered
 
-    return keep
+    return cache
 
 
 def forget() -> None:
     """Clear the caches so that the next reads see the latest writes."""
-    for query in _remembered:
+    for query in _cached_queries:
         query.clear()
 
 

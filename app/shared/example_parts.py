@@ -19,7 +19,7 @@ LONGEST = 20_000
 
 def truth(example: StoredExample) -> str | None:
     """Return the gold answer in a few words; None if unknown."""
-    if example.gold is not None and (text := worded(example.gold)) != str(example.answer):
+    if example.gold is not None and (text := as_text(example.gold)) != str(example.answer):
         line = " ".join(text.split())
         return f"gold answer {line if len(line) <= SHORT else f'{line[:SHORT]}…'}"
     return None if example.answer is None else f"true count {example.answer}"
@@ -27,8 +27,8 @@ def truth(example: StoredExample) -> str | None:
 
 def show_truth(example: StoredExample) -> None:
     """Show a badge with the gold answer, if known."""
-    if words := truth(example):
-        st.badge(format.literal(words), color="blue")
+    if text := truth(example):
+        st.badge(format.literal(text), color="blue")
 
 
 def show_rest(example: StoredExample) -> None:
@@ -36,8 +36,8 @@ def show_rest(example: StoredExample) -> None:
     prompt = whole_prompt(example.prompt)
     parts = {
         "Full prompt": prompt if prompt.strip() != example.question.strip() else "",
-        "Gold answer": worded(example.gold) if example.gold is not None and len(worded(example.gold)) > SHORT else "",
-        "Other columns": "\n".join(f"{name}: {worded(value)}" for name, value in (example.columns or {}).items()),
+        "Gold answer": as_text(example.gold) if example.gold is not None and len(as_text(example.gold)) > SHORT else "",
+        "Other columns": "\n".join(f"{name}: {as_text(value)}" for name, value in (example.columns or {}).items()),
     }
     for title, text in parts.items():
         if text:
@@ -46,7 +46,7 @@ def show_rest(example: StoredExample) -> None:
                 st.html(f'<div class="tv-reference">{marked(text[:LONGEST])}{cut}</div>')
 
 
-def worded(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Return a JSON value as text, strings unchanged."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
@@ -54,7 +54,7 @@ def worded(value: Any) -> str:
 def whole_prompt(prompt: Any) -> str:
     """Return a prompt as text: its only message, or each message after its role."""
     if not isinstance(prompt, list):
-        return "" if prompt is None else worded(prompt)
+        return "" if prompt is None else as_text(prompt)
     turns = [turn if isinstance(turn, dict) else {"content": turn} for turn in prompt]
     if len(turns) == 1:
         return _content(turns[0])
@@ -66,5 +66,5 @@ def _content(turn: dict[str, Any]) -> str:
     content = turn.get("content", turn.get("value"))
     parts = content if isinstance(content, list) else [content]
     texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
-    said = [worded(text) for text in (*texts, turn.get("tool_calls")) if text is not None]
-    return "\n".join(said)
+    lines = [as_text(text) for text in (*texts, turn.get("tool_calls")) if text is not None]
+    return "\n".join(lines)

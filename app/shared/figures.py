@@ -91,26 +91,26 @@ def smooth(x: Floats, y: Floats, weight: float) -> Floats:
     if weight <= 0:
         return y
     result = np.full(len(y), np.nan)
-    known = np.flatnonzero(~np.isnan(y))
-    if len(known) < 2:
-        result[known] = y[known]
+    finite = np.flatnonzero(~np.isnan(y))
+    if len(finite) < 2:
+        result[finite] = y[finite]
         return result
-    places, values = x[known], y[known]
+    places, values = x[finite], y[finite]
     gaps = np.diff(places)
     size = float(gaps.min())
     slots = np.rint((places - places[0]) / size).astype(int) if size > 0 else np.empty(0, int)
-    is_even = size > 0 and slots[-1] < MOST_SLOTS * len(known) and np.allclose(slots * size, places - places[0])
-    result[known] = _evenly(slots, values, weight**size) if is_even else _one_by_one(gaps, values, weight)
+    is_even = size > 0 and slots[-1] < MOST_SLOTS * len(finite) and np.allclose(slots * size, places - places[0])
+    result[finite] = _smooth_even(slots, values, weight**size) if is_even else _smooth_uneven(gaps, values, weight)
     return result
 
 
-def _evenly(slots: npt.NDArray[np.int64], values: Floats, kept: float) -> Floats:
-    """Return the average of values in some slots of an even grid; past values decay by `kept` per slot.
+def _smooth_even(slots: npt.NDArray[np.int64], values: Floats, decay: float) -> Floats:
+    """Return the average of values in some slots of an even grid; past values decay by `decay` per slot.
 
     Uses one convolution: a Python loop takes thirty times as long, which is noticeable with fifty runs.
     """
-    reach = min(slots[-1] + 1, math.ceil(math.log(NEGLIGIBLE) / math.log(kept))) if kept > NEGLIGIBLE else 1
-    kernel = kept ** np.arange(reach)
+    reach = min(slots[-1] + 1, math.ceil(math.log(NEGLIGIBLE) / math.log(decay))) if decay > NEGLIGIBLE else 1
+    kernel = decay ** np.arange(reach)
     filled, sums = np.zeros(slots[-1] + 1), np.zeros(slots[-1] + 1)
     # Relative to the first value, so that equal values stay exactly equal.
     filled[slots], sums[slots] = 1.0, values - values[0]
@@ -118,14 +118,14 @@ def _evenly(slots: npt.NDArray[np.int64], values: Floats, kept: float) -> Floats
     return np.asarray(values[0] + mean / mass)
 
 
-def _one_by_one(gaps: Floats, values: Floats, weight: float) -> Floats:
+def _smooth_uneven(gaps: Floats, values: Floats, weight: float) -> Floats:
     mean, mass = float(values[0]), 1 - weight
-    found = [mean]
+    means = [mean]
     for gap, value in zip(gaps.tolist(), values[1:].tolist(), strict=True):
         mass = weight ** max(gap, 0.0) * mass + (1 - weight)
         mean += (1 - weight) / mass * (value - mean)
-        found.append(mean)
-    return np.array(found)
+        means.append(mean)
+    return np.array(means)
 
 
 def line_chart(

@@ -72,8 +72,8 @@ def duration(value: float | None) -> str:
         amount, whole = divmod(whole, size)
         parts.append((amount, unit))
     first = next((i for i, (amount, _) in enumerate(parts) if amount), len(parts) - 1)
-    shown = [f"{amount} {unit}" for i, (amount, unit) in enumerate(parts[first : first + 2]) if amount or i == 0]
-    return " ".join(shown)
+    texts = [f"{amount} {unit}" for i, (amount, unit) in enumerate(parts[first : first + 2]) if amount or i == 0]
+    return " ".join(texts)
 
 
 def age(at: float | None, now: float) -> str:

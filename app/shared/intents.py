@@ -14,7 +14,7 @@ from typing import Any
 
 from app import access, demo, places, recorded
 from app.shared import data, format, status
-from app.shared.finding import Asked
+from app.shared.trace_search import Search
 from store import views
 from store.care import deletion, export, orphans
 from store.completions.find import iter_found
@@ -89,11 +89,11 @@ def shift(job: JobRow, earlier: bool) -> str:
 
 def stop_experiment(uid: str, level: int) -> str:
     """Ask all jobs of an experiment to stop; level 1 is a pause, which `resume_experiment` ends."""
-    asked = experiments.stop_experiment(data.writer(), uid, level)
+    count = experiments.stop_experiment(data.writer(), uid, level)
     data.forget()
     if level > 1:
-        return f"Stopping {asked} jobs."
-    return f"Pausing {asked} jobs: active ones finish their step and save a checkpoint."
+        return f"Stopping {count} jobs."
+    return f"Pausing {count} jobs: active ones finish their step and save a checkpoint."
 
 
 def resume_experiment(uid: str) -> str:
@@ -113,10 +113,10 @@ def evaluate(run: RunDetail, arguments: dict[str, Any]) -> str:
     """Queue an evaluation; `arguments` go to `trainer.launch.evaluate`. Raises ConfigError."""
     if arguments.get("path"):
         arguments = arguments | {"path": places.check("path", arguments["path"])}
-    asked = benchmark.find(from_dict(run.config), arguments)
+    target = benchmark.find(from_dict(run.config), arguments)
     launch.evaluate(data.writer(), run.id, arguments)
     data.forget()
-    return f"Queued an evaluation on {asked.name}."
+    return f"Queued an evaluation on {target.name}."
 
 
 def embed(runs: Sequence[RunRow], encoder: str) -> str:
@@ -183,8 +183,8 @@ def remove_orphans() -> str:
 def index(dataset: str, folder: str, split: str, limit: int) -> str:
     """Start indexing a split in a separate process; `folder` is empty for a drawn or downloaded dataset."""
     path = places.check("data.path", folder) if folder.strip() else None
-    known = from_dict({"method": "none", "data": {"dataset": dataset, "path": path}}).data
-    indexing.start(data.writer(), known, split, limit)
+    data_config = from_dict({"method": "none", "data": {"dataset": dataset, "path": path}}).data
+    indexing.start(data.writer(), data_config, split, limit)
     data.forget()
     return f"Indexing {dataset} ({split})."
 
@@ -212,8 +212,8 @@ def change_run(run: RunRow, *, name: str | None = None, note: str | None = None)
     """Change a run's name or note, whichever is not None. Raises StoreError for a blank name."""
     if name is not None and not name.strip():
         raise StoreError("A run needs a name: enter one.")
-    changed = {"name": name and name.strip()[:LONGEST_NAME], "note": note}
-    describe_run(data.writer(), run.id, **{key: value for key, value in changed.items() if value is not None})
+    values = {"name": name and name.strip()[:LONGEST_NAME], "note": note}
+    describe_run(data.writer(), run.id, **{key: value for key, value in values.items() if value is not None})
     data.forget()
     return f"Saved {run.name}."
 
@@ -235,10 +235,10 @@ def shared_tags(runs: Sequence[RunRow]) -> set[str]:
     return set.intersection(*(set(run.tags) for run in runs)) if runs else set()
 
 
-def tag_found(asked: Asked, name: str) -> str:
+def tag_found(search: Search, name: str) -> str:
     """Tag all results of a search. Raises StoreError if there are too many."""
-    found = iter_found(data.reader(), asked.wanted, asked.order, asked.matcher())
-    ids = [row.id for row in islice(found, MOST_TAGGED + 1)]
+    rows = iter_found(data.reader(), search.filter, search.order, search.matcher())
+    ids = [row.id for row in islice(rows, MOST_TAGGED + 1)]
     if len(ids) > MOST_TAGGED:
         raise StoreError(f"More than {MOST_TAGGED:,} completions match: narrow the search before you tag its results.")
     tag_traces(data.writer(), "completion", ids, name)
@@ -246,11 +246,11 @@ def tag_found(asked: Asked, name: str) -> str:
     return f"Tagged {len(ids):,} completions."
 
 
-def dataset_of(asked: Asked) -> str:
+def dataset_of(search: Search) -> str:
     """Write the correct traces of a search as a dataset beside the database; return its folder. Raises StoreError."""
     access.require_write()
     store = data.reader()
     folder = store.folder / "selections" / time.strftime("selection-%Y%m%d-%H%M%S")
-    right = asked.wanted._replace(correct=True)
-    export.write_dataset(store, iter_found(store, right, asked.order, asked.matcher()), folder)
+    right = search.filter._replace(correct=True)
+    export.write_dataset(store, iter_found(store, right, search.order, search.matcher()), folder)
     return str(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-SHEET = {
+SHORTCUTS = {
     "Every page": {"?": "show this list", "Tab, Enter": "move to a control, press it"},
     "Traces": {"← →": "go to the previous or next step"},
     "One trace": {
@@ -31,19 +31,23 @@ _keys = st.components.v2.component(
 
 def pressed(keys: Sequence[str], *, key: str) -> str | None:
     """Return the key (a KeyboardEvent name among `keys`) that caused this rerun, if any."""
-    found: str | None = _keys(key=key, data={"keys": list(keys)}, on_pressed_change=lambda: None, height=1).pressed
-    return found
+    pressed_key: str | None = _keys(
+        key=key, data={"keys": list(keys)}, on_pressed_change=lambda: None, height=1
+    ).pressed
+    return pressed_key
 
 
-def sheet() -> None:
+def shortcuts_button() -> None:
     """Show the button that opens the list of shortcuts; the question mark opens it too."""
-    is_asked = st.button("Keys", icon=":material/keyboard:", key="keys_sheet", help="Shows all keyboard shortcuts (?)")
-    if pressed(["?"], key="keys_sheet.key") == "?" or is_asked:
-        _sheet()
+    is_clicked = st.button(
+        "Keys", icon=":material/keyboard:", key="keys_sheet", help="Shows all keyboard shortcuts (?)"
+    )
+    if pressed(["?"], key="keys_sheet.key") == "?" or is_clicked:
+        _shortcuts_dialog()
 
 
 @st.dialog("Keyboard shortcuts")
-def _sheet() -> None:
-    for place, found in SHEET.items():
+def _shortcuts_dialog() -> None:
+    for place, shortcuts in SHORTCUTS.items():
         st.markdown(f"**{place}**")
-        st.table({f"`{key}`": what for key, what in found.items()}, border="horizontal")
+        st.table({f"`{key}`": effect for key, effect in shortcuts.items()}, border="horizontal")

@@ -24,21 +24,21 @@ def go(*forget: str, **place: str) -> None:
     `st.query_params` makes one step per removed parameter, and refuses those bound to a widget.
     """
     with get_session_state().query_params() as address:
-        kept = {name: value for name, value in address.to_dict().items() if name not in forget}
+        parameters = {name: value for name, value in address.to_dict().items() if name not in forget}
         address.clear_with_no_forward_msg(preserve_embed=True)
-        for name, value in kept.items():
+        for name, value in parameters.items():
             address.set_with_no_forward_msg(name, value)
         address.update(place)
 
 
-def whole(text: str) -> int | None:
+def parse_whole(text: str) -> int | None:
     """Return a whole number written in ASCII digits; None for anything else, or if no column can hold it."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 11 and int(text) <= MAX_STEP else None
 
 
 def number(name: str) -> int | None:
     """Return a URL parameter as a whole number."""
-    return whole(st.query_params.get(name, ""))
+    return parse_whole(st.query_params.get(name, ""))
 
 
 def step() -> int | None:
@@ -46,8 +46,8 @@ def step() -> int | None:
     return number("step")
 
 
-def set_step(to: float) -> None:
-    go(step=str(round(to)))
+def set_step(new_step: float) -> None:
+    go(step=str(round(new_step)))
 
 
 def clear_step() -> None:
@@ -64,11 +64,11 @@ def zoom() -> Zoom:
     return (low, high) if float("-inf") < low < high < float("inf") else None
 
 
-def set_zoom(to: Zoom) -> None:
-    if to is None:
+def set_zoom(new_zoom: Zoom) -> None:
+    if new_zoom is None:
         go("zoom")
     else:
-        go(zoom=f"{to[0]:.6g},{to[1]:.6g}")
+        go(zoom=f"{new_zoom[0]:.6g},{new_zoom[1]:.6g}")
 
 
 def page(name: str, **query: str | int) -> str:

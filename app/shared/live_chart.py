@@ -114,11 +114,11 @@ def figure_json(figure: go.Figure | Figure) -> str:
     """
     content = figure if isinstance(figure, dict) else figure.to_dict()
     uids = [trace["uid"] for trace in figure["data"]]
-    written = [
+    traces = [
         trace if uid is None else trace | {"uid": f"trace-{uid.encode().hex()}"}
         for trace, uid in zip(content["data"], uids, strict=True)
     ]
-    return str(to_json_plotly(content | {"data": written}))
+    return str(to_json_plotly(content | {"data": traces}))
 
 
 def packed(values: npt.NDArray[Any]) -> dict[str, Any]:

@@ -71,8 +71,8 @@ class StepScores(NamedTuple):
 
 def rescore(rows: Iterable[StoredCompletion], config: RunConfig, scheme: Scheme) -> Iterator[StepScores]:
     """Yield the rescored steps of a run; `rows` are its completions in order of steps."""
-    for step, each in groupby(rows, key=lambda row: row.step):
-        yield _step(step, [row for row in each if row.reward is not None], config, scheme)
+    for step, step_rows in groupby(rows, key=lambda row: row.step):
+        yield _step(step, [row for row in step_rows if row.reward is not None], config, scheme)
 
 
 def mean_total(rows: Sequence[StoredPrediction], config: RunConfig, scheme: Scheme) -> float | None:
@@ -82,24 +82,24 @@ def mean_total(rows: Sequence[StoredPrediction], config: RunConfig, scheme: Sche
     """
     if not rows:
         return None
-    paid = scheme._replace(weights={label: weight for label, weight in scheme.weights.items() if weight})
-    values = components(rows, paid.weights, config)
+    rewarded = scheme._replace(weights={label: weight for label, weight in scheme.weights.items() if weight})
+    values = components(rows, rewarded.weights, config)
     if any(np.isnan(each).all() for each in values.values()):
         return None
-    return float(total(values, paid, np.array([row.wellformed for row in rows], dtype=bool)).mean())
+    return float(total(values, rewarded, np.array([row.wellformed for row in rows], dtype=bool)).mean())
 
 
 def components(
     rows: Sequence[StoredCompletion] | Sequence[StoredPrediction], labels: Iterable[str], config: RunConfig
 ) -> dict[str, Floats]:
     """Return raw values by component, shape (rows,); NaN where a value is neither recorded nor computable."""
-    found = {}
+    values_by_label = {}
     for label in labels:
         values = [row.rewards.get(label) for row in rows]
         if label in COMPUTABLE and any(label not in row.rewards for row in rows):
             values = compute(label, [row.text for row in rows], [row.truth for row in rows], config)
-        found[label] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    return found
+        values_by_label[label] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return values_by_label
 
 
 def compute(label: str, texts: Sequence[str], truths: Sequence[int | None], config: RunConfig) -> list[float | None]:
@@ -109,23 +109,23 @@ def compute(label: str, texts: Sequence[str], truths: Sequence[int | None], conf
 
 def total(values: Mapping[str, Floats], scheme: Scheme, wellformed: npt.NDArray[np.bool_]) -> Floats:
     """Return the weighted sum under the scheme, shape (rows,); a missing value counts as 0."""
-    paid = {label: np.nan_to_num(each) for label, each in values.items()}
-    if scheme.steps_need_answer and "steps" in paid and "accuracy" in paid:
-        paid["steps"] = np.where(paid["accuracy"] > 0, paid["steps"], 0.0)
-    if scheme.answer_needs_form and "accuracy" in paid:
-        paid["accuracy"] = np.where(wellformed, paid["accuracy"], 0.0)
-    return sum((scheme.weights[label] * each for label, each in paid.items()), np.zeros(len(wellformed)))
+    rewards = {label: np.nan_to_num(each) for label, each in values.items()}
+    if scheme.steps_need_answer and "steps" in rewards and "accuracy" in rewards:
+        rewards["steps"] = np.where(rewards["accuracy"] > 0, rewards["steps"], 0.0)
+    if scheme.answer_needs_form and "accuracy" in rewards:
+        rewards["accuracy"] = np.where(wellformed, rewards["accuracy"], 0.0)
+    return sum((scheme.weights[label] * each for label, each in rewards.items()), np.zeros(len(wellformed)))
 
 
 def advantages(rewards: Floats, groups: Sequence[npt.NDArray[np.int64]], scale: str) -> Floats:
     """Return GRPO's advantages: reward minus the group's mean, over the spread of the group or batch, or undivided."""
-    found = np.zeros_like(rewards)
+    result = np.zeros_like(rewards)
     for group in groups:
-        own = rewards[group]
-        found[group] = own - own.mean()
+        group_rewards = rewards[group]
+        result[group] = group_rewards - group_rewards.mean()
         if scale == "group":
-            found[group] /= _spread(own) + EPSILON
-    return found / (_spread(rewards) + EPSILON) if scale == "batch" else found
+            result[group] /= _spread(group_rewards) + EPSILON
+    return result / (_spread(rewards) + EPSILON) if scale == "batch" else result
 
 
 def _spread(values: Floats) -> float:
@@ -156,10 +156,10 @@ def _step(step: int, rows: Sequence[StoredCompletion], config: RunConfig, scheme
 
 def _groups(rows: Sequence[StoredCompletion]) -> list[npt.NDArray[np.int64]]:
     """Return the indices of each group's completions; those without a group number are grouped by example."""
-    places: dict[tuple[int, int | None, int | None], list[int]] = {}
+    indices: dict[tuple[int, int | None, int | None], list[int]] = {}
     for i, row in enumerate(rows):
-        places.setdefault((row.generation, row.group, row.example_id), []).append(i)
-    return [np.array(each, dtype=np.int64) for each in places.values()]
+        indices.setdefault((row.generation, row.group, row.example_id), []).append(i)
+    return [np.array(each, dtype=np.int64) for each in indices.values()]
 
 
 def _has_other_best(before: Floats, after: Floats) -> bool:

@@ -50,9 +50,9 @@ def stop_button(runs: Sequence[RunRow], levels: Sequence[int], *, key: str) -> N
         explanation = "Removes it from the queue."
     icon = ":material/stop_circle:"
     # Each level is a separate button: a click that a busy page handles twice must not escalate.
-    own = key if level == 1 else f"{key}_{level}"
+    button_key = key if level == 1 else f"{key}_{level}"
     explanation = explanation if stoppable else "Nothing to stop."
-    if st.button(label, icon=icon, key=own, disabled=not stoppable, help=explanation):
+    if st.button(label, icon=icon, key=button_key, disabled=not stoppable, help=explanation):
         for run in stoppable:
             attempt(intents.stop, run, level)
         st.rerun()
@@ -62,10 +62,10 @@ def resume_button(runs: Sequence[RunRow], *, key: str) -> None:
     reasons = [intents.why_not_resumed(run) for run in runs]
     resumable = [run for run, reason in zip(runs, reasons, strict=True) if reason is None]
     explanation = "Continues from the last checkpoint; the job goes into the queue."
-    anew = [run for run in resumable if intents.begins_anew(run)]
-    if anew:
-        which = "Restarts" if len(anew) == len(resumable) == 1 else f"{len(anew)} of these runs restart"
-        explanation = f"{which} from step 0 and replaces the steps so far: there is no checkpoint yet."
+    restarting = [run for run in resumable if intents.begins_anew(run)]
+    if restarting:
+        subject = "Restarts" if len(restarting) == len(resumable) == 1 else f"{len(restarting)} of these runs restart"
+        explanation = f"{subject} from step 0 and replaces the steps so far: there is no checkpoint yet."
     if not resumable:
         explanation = str(reasons[0]) if reasons else intents.ONLY_UNFINISHED
     if st.button("Resume", icon=":material/play_circle:", key=key, disabled=not resumable, help=explanation):
@@ -82,16 +82,16 @@ def clone_button(run: RunRow | None, *, key: str) -> None:
 
 def branch_button(run: RunDetail, *, key: str) -> None:
     """Show the run's checkpoints, each of which opens the launch form to branch from it."""
-    found = data.list_checkpoints(run.id)
-    if not found:
+    checkpoints = data.list_checkpoints(run.id)
+    if not checkpoints:
         return
     help = "Starts a new run from one of these checkpoints, with other settings."
     with st.popover("Branch", icon=":material/call_split:", key=key, help=help):
-        for each in found:
-            accuracy = "" if each.value is None else f", accuracy {format.percent(each.value)}"
-            label = f"{each.kind.capitalize()}: step {each.step}{accuracy}"
-            if st.button(label, key=f"{key}_{each.kind}", type="tertiary"):
-                st.switch_page(LAUNCH_PAGE, query_params={"clone": run.uid, "from": str(each.step)})
+        for saved in checkpoints:
+            accuracy = "" if saved.value is None else f", accuracy {format.percent(saved.value)}"
+            label = f"{saved.kind.capitalize()}: step {saved.step}{accuracy}"
+            if st.button(label, key=f"{key}_{saved.kind}", type="tertiary"):
+                st.switch_page(LAUNCH_PAGE, query_params={"clone": run.uid, "from": str(saved.step)})
 
 
 def tags_button(runs: Sequence[RunRow], *, key: str) -> None:
@@ -132,18 +132,18 @@ def delete_button(runs: Sequence[RunRow], *, key: str) -> None:
 def confirm_deletion(*, then: str | None = None) -> None:
     """Open the confirmation dialog if a deletion was requested; open the page `then` once it is done."""
     uids = frozenset(st.session_state.get(TO_DELETE, ()))
-    found = [run for run in data.list_run_heads() if run.uid in uids] if uids else []
-    if found:
-        _question(found, then)
+    runs = [run for run in data.list_run_heads() if run.uid in uids] if uids else []
+    if runs:
+        _question(runs, then)
 
 
 def deletion_summary(run: RunRow) -> str:
     """Return what a deletion removes: numbers of rows, and the path of the folder."""
-    own = state.belongings(data.reader(), run.id)
+    counts = state.belongings(data.reader(), run.id)
     folder = intents.folder_of(run)
     return (
-        f"{format.count(own.completions)} completions, {format.count(own.evaluations)} evaluations with "
-        f"{format.count(own.predictions)} answers, {format.count(own.checkpoints)} checkpoints"
+        f"{format.count(counts.completions)} completions, {format.count(counts.evaluations)} evaluations with "
+        f"{format.count(counts.predictions)} answers, {format.count(counts.checkpoints)} checkpoints"
         + (f", and {folder} with its log" if folder else "")
     )
 

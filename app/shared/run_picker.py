@@ -57,8 +57,8 @@ def _rank(run: RunRow) -> tuple[int, bool]:
 
 def offered() -> list[RunRow]:
     """Return the runs that can be chosen, newest first, always with the session's and the URL's."""
-    wanted = (st.query_params.get("run"), st.session_state.get(SHOWN), _owner())
-    uids = tuple(sorted({uid for uid in wanted if uid}))
+    requested = (st.query_params.get("run"), st.session_state.get(SHOWN), _owner())
+    uids = tuple(sorted({uid for uid in requested if uid}))
     return [run for run in data.list_run_heads(newest=OFFERED, uids=uids) if run.broken is None]
 
 
@@ -73,11 +73,11 @@ def choose(runs: Sequence[RunRow]) -> RunRow | None:
         st.session_state.pop(SHOWN, None)
         return None
     by_uid = {run.uid: run for run in runs}
-    asked = (_owner(), st.query_params.get("run"), st.session_state.get(SHOWN))
-    found = next((by_uid[uid] for uid in asked if uid in by_uid), None) or most_interesting(runs)
-    is_chosen = found.uid in asked
-    st.session_state[LINKED] = found.uid if is_chosen or has_recorded(found) else None
-    if is_chosen or (has_recorded(found) and not recorded.is_recorded(found)):
+    requested_uids = (_owner(), st.query_params.get("run"), st.session_state.get(SHOWN))
+    found = next((by_uid[uid] for uid in requested_uids if uid in by_uid), None) or most_interesting(runs)
+    is_requested = found.uid in requested_uids
+    st.session_state[LINKED] = found.uid if is_requested or has_recorded(found) else None
+    if is_requested or (has_recorded(found) and not recorded.is_recorded(found)):
         st.session_state[SHOWN] = found.uid
     if several := st.query_params.get("runs"):
         st.session_state[SEVERAL] = several
@@ -86,19 +86,19 @@ def choose(runs: Sequence[RunRow]) -> RunRow | None:
 
 def current_run(runs: Sequence[RunRow]) -> RunRow:
     """Return the current run for a page that shows one; warn if the run in the URL no longer exists."""
-    wanted = st.query_params.get("run")
-    if wanted and all(run.uid != wanted for run in runs):
-        name = format.literal(wanted)
+    requested_uid = st.query_params.get("run")
+    if requested_uid and all(run.uid != requested_uid for run in runs):
+        name = format.literal(requested_uid)
         st.warning(f"There is no run {name}; showing this one instead.", icon=":material/warning:")
-    found = choose(runs)
-    assert found is not None, "pages must handle the case without runs first"
-    return found
+    chosen = choose(runs)
+    assert chosen is not None, "pages must handle the case without runs first"
+    return chosen
 
 
 def carried_parameters() -> dict[str, str]:
     """Return the parameters that links to other pages carry: the current run, and the compared runs."""
-    kept = {"run": st.session_state.get(LINKED), "runs": st.session_state.get(SEVERAL)}
-    return {name: value for name, value in kept.items() if value}
+    parameters = {"run": st.session_state.get(LINKED), "runs": st.session_state.get(SEVERAL)}
+    return {name: value for name, value in parameters.items() if value}
 
 
 def clear_compared() -> None:
@@ -120,9 +120,11 @@ def label(run: RunRow) -> str:
 
 def show(runs: Sequence[RunRow], chosen: RunRow, page: str) -> None:
     """Show the choice of the current run."""
-    named = labels(runs)
+    names_by_uid = labels(runs)
     st.session_state[KEY] = chosen.uid
-    st.selectbox("Current run", list(named), key=KEY, format_func=named.__getitem__, on_change=_go_to, args=(page,))
+    st.selectbox(
+        "Current run", list(names_by_uid), key=KEY, format_func=names_by_uid.__getitem__, on_change=_go_to, args=(page,)
+    )
     if len(runs) >= OFFERED:
         st.caption(f"Lists the newest {OFFERED} runs: open an older one from the Runs page.")
 

@@ -93,16 +93,16 @@ def chip(row: Row) -> str:
     For a text without a required format, return only whether it is right.
     """
     if row.answer is not None:
-        said = str(row.answer)
+        text = str(row.answer)
     elif row.answer_span is not None:
-        said = excerpt(row.text[slice(*row.answer_span)], LONGEST_ANSWER)
+        text = excerpt(row.text[slice(*row.answer_span)], LONGEST_ANSWER)
     else:
-        said = "" if row.wellformed or row.correct else "none"
-    if not said and row.correct is None:
+        text = "" if row.wellformed or row.correct else "none"
+    if not text and row.correct is None:
         return ""
     kind = {True: "tv-right", False: "tv-wrong", None: ""}[row.correct]
     sign = {True: "✔ ", False: "✘ ", None: ""}[row.correct]
-    return f'<span class="tv-chip {kind}">{(sign + said).strip()}</span>'
+    return f'<span class="tv-chip {kind}">{(sign + text).strip()}</span>'
 
 
 def _advantage(value: float, strongest: float | None) -> str:
@@ -128,12 +128,12 @@ def trace_html(
     link: str | None = None,
 ) -> tuple[str, int]:
     """Return an expandable row as inert HTML, and the number of characters left out of its text."""
-    inside = body(trace, limit=limit)
+    body_html = body(trace, limit=limit)
     name = "tv tv-chosen" if chosen else "tv"
     state = " open" if opened or chosen else ""
     return (
-        f'<details class="{name}"{state}>{head(row, strongest=strongest, link=link)}{inside.html}</details>',
-        inside.hidden,
+        f'<details class="{name}"{state}>{head(row, strongest=strongest, link=link)}{body_html.html}</details>',
+        body_html.hidden,
     )
 
 
@@ -153,17 +153,17 @@ def show_trace(
     link: str | None = None,
 ) -> None:
     """Show a row, with a button that shows the rest of a very long text."""
-    everything = st.session_state.get(f"{key}-all", False)
-    shown, hidden = trace_html(
+    is_whole = st.session_state.get(f"{key}-all", False)
+    trace_markup, hidden = trace_html(
         row,
         parse(row.text, style),
-        opened=opened or everything,
+        opened=opened or is_whole,
         chosen=chosen,
-        limit=None if everything else MOST_SHOWN,
+        limit=None if is_whole else MOST_SHOWN,
         strongest=strongest,
         link=link,
     )
-    st.html(shown)
+    st.html(trace_markup)
     if hidden:
         st.button(f"Show all {len(row.text):,} characters", key=f"{key}-all-button", on_click=_show_all, args=(key,))
 

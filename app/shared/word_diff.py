@@ -40,8 +40,8 @@ def word_diff(before: str | None, after: str) -> str:
 
 
 def _pieces(text: str) -> list[str]:
-    found = _PIECE.findall(text)
-    return found if len(found) <= MOST_WORDS else [*found[:MOST_WORDS], "…"]
+    pieces = _PIECE.findall(text)
+    return pieces if len(pieces) <= MOST_WORDS else [*pieces[:MOST_WORDS], "…"]
 
 
 def _tagged(tag: str, words: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ LARGE_LOG = 256 * 1024**2
 HALF_EMPTY = 0.5
 LEAST_SIZE = 100 * 1024**2
 """Bytes of unused space in a database from which on it is reported."""
-MUCH = 500 * 1024**2
+LARGE_ORPHANS = 500 * 1024**2
 """Bytes of orphans from which on they are reported."""
 
 
@@ -31,12 +31,12 @@ class Work(NamedTuple):
 
 def advice(state: DatabaseState, free: int, work: Work, orphans: Orphans | None, webhook: str | None) -> list[str]:
     """Return a sentence for each problem, most serious first; `free` is in bytes, `webhook` is its problem."""
-    found = [*_disk(free), *_database(state), *_work(work)]
+    sentences = [*_disk(free), *_database(state), *_work(work)]
     if webhook:
-        found.append(webhook)
-    if orphans and orphans.size > MUCH:
-        found.append(f"{format.memory(orphans.size)} are used by data that no run needs: remove it below.")
-    return found
+        sentences.append(webhook)
+    if orphans and orphans.size > LARGE_ORPHANS:
+        sentences.append(f"{format.memory(orphans.size)} are used by data that no run needs: remove it below.")
+    return sentences
 
 
 def of_devices(devices: Devices) -> str | None:
@@ -53,28 +53,30 @@ def _disk(free: int) -> list[str]:
 
 
 def _database(state: DatabaseState) -> list[str]:
-    found = []
+    sentences = []
     if state.mode not in (None, "wal"):
-        found.append(
+        sentences.append(
             f"The database is in {state.mode} mode, where readers and writers block each other: "
             "move it to a local disk."
         )
     if (state.log_size or 0) > LARGE_LOG:
-        found.append(
+        sentences.append(
             f"The write-ahead log has grown to {format.memory(state.log_size)} because a program keeps the database "
             "open for reading: close it, or restart the dashboard."
         )
     if state.size and state.free is not None and state.size > LEAST_SIZE and state.free > HALF_EMPTY * state.size:
-        found.append(f"{format.memory(state.free)} of the database file are unused: back up and restore to shrink it.")
-    return found
+        sentences.append(
+            f"{format.memory(state.free)} of the database file are unused: back up and restore to shrink it."
+        )
+    return sentences
 
 
 def _work(work: Work) -> list[str]:
-    found = []
+    sentences = []
     if work.queued and not work.active and work.dead:
         hosts = ", ".join(work.dead)
-        found.append(
+        sentences.append(
             f"{work.queued} jobs are queued, but the worker on {hosts} has exited: see queue.log beside the database."
         )
-    found += [f"{name} has stopped reporting: check its host and its log." for name in work.silent]
-    return found
+    sentences += [f"{name} has stopped reporting: check its host and its log." for name in work.silent]
+    return sentences

@@ -63,9 +63,9 @@ def devices(command: tuple[str, ...] = (sys.executable, "-m", "trainer")) -> Dev
         done = subprocess.run(
             [*command, "machine", "--json"], cwd=ROOT, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
         )
-        found = json.loads(done.stdout)
-        gpus = tuple(Device(str(each["name"]), int(each["total"]), int(each["free"])) for each in found["devices"])
-        return Devices(gpus, found["cuda"], int(found["threads"]))
+        report = json.loads(done.stdout)
+        gpus = tuple(Device(str(each["name"]), int(each["total"]), int(each["free"])) for each in report["devices"])
+        return Devices(gpus, report["cuda"], int(report["threads"]))
     except subprocess.TimeoutExpired:
         return Devices((), None, 0, f"The trainer did not report its devices within {TIME_LIMIT} s: reload the page.")
     except (ValueError, KeyError, TypeError):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app.heartbeats import HEARTBEATS
 from app.latest_group import latest_answer, latest_group
-from app.pulse import PULSE
 from app.shared import data, format, status
 from store.db.rows import EvaluationRow, RunRow
 
@@ -26,23 +26,23 @@ def live() -> None:
     if not runs:
         st.caption("No active runs.")
         return
-    shown = sorted(runs, key=lambda run: run.method in status.SAMPLES_NOTHING)[:MOST]
-    for run in shown:
+    shown_runs = sorted(runs, key=lambda run: run.method in status.SAMPLES_NOTHING)[:MOST]
+    for run in shown_runs:
         with st.container(border=True, key=f"live_{run.uid}"):
             query = {"run": run.uid}
             label = f"{format.literal(run.name)}: open curves"
             st.page_link(RUN_PAGE, label=label, icon=":material/monitoring:", query_params=query)
             steps = data.read_clock(run.id).at
             last = float(steps[-1]) if len(steps) else None
-            still = PULSE.still_for(run.job_id, run.host)
+            still = HEARTBEATS.seconds_since_beat(run.job_id, run.host)
             st.text(status.sentence(run, time.time(), last_step_at=last, still=still))
             phases(run, data.list_evaluations(run.id))
     if len(runs) > MOST:
         st.caption(f"{len(runs) - MOST} more on the Runs page.")
-    said(shown)
+    show_latest_answer(shown_runs)
 
 
-def said(runs: Sequence[RunRow]) -> None:
+def show_latest_answer(runs: Sequence[RunRow]) -> None:
     """Show the latest group of the first run that has one, else an answer to a held-out example."""
     details = [data.get_run(run.id) for run in runs]
     if not any(latest_group(run, TRACES_PAGE) for run in details):

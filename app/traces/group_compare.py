@@ -25,18 +25,20 @@ class Fold(NamedTuple):
     ids: tuple[int, ...]
 
 
-def fold(rows: Sequence[Row]) -> list[Fold]:
+def fold_identical(rows: Sequence[Row]) -> list[Fold]:
     """Merge rows with identical texts, in the order of their first occurrence."""
-    found: dict[str, Fold] = {}
+    folds: dict[str, Fold] = {}
     for row in rows:
-        known = found.get(row.text)
-        found[row.text] = Fold(row, (row.id,)) if known is None else Fold(known.row, (*known.ids, row.id))
-    return list(found.values())
+        earlier_fold = folds.get(row.text)
+        folds[row.text] = (
+            Fold(row, (row.id,)) if earlier_fold is None else Fold(earlier_fold.row, (*earlier_fold.ids, row.id))
+        )
+    return list(folds.values())
 
 
 def side_by_side(rows: Sequence[Row], *, chosen: int | None, strongest: float | None) -> str:
     """Return one column per distinct text, each compared with the first."""
-    folds = fold(rows)
+    folds = fold_identical(rows)
     if not folds:
         return ""
     base = folds[0].row.text
@@ -44,9 +46,9 @@ def side_by_side(rows: Sequence[Row], *, chosen: int | None, strongest: float | 
     return f'<div class="tv-columns">{"".join(columns)}</div>'
 
 
-def _column(each: Fold, base: str, *, first: bool, chosen: int | None, strongest: float | None) -> str:
-    row = each.row
-    times = f' <b title="{len(each.ids)} identical answers">×{len(each.ids)}</b>' if len(each.ids) > 1 else ""
+def _column(fold: Fold, base: str, *, first: bool, chosen: int | None, strongest: float | None) -> str:
+    row = fold.row
+    times = f' <b title="{len(fold.ids)} identical answers">×{len(fold.ids)}</b>' if len(fold.ids) > 1 else ""
     reward = "" if row.reward is None else f'<span class="tv-number">reward <b>{row.reward:.3g}</b></span>'
     bar = ""
     if isinstance(row, StoredCompletion) and row.advantage is not None:
@@ -55,7 +57,7 @@ def _column(each: Fold, base: str, *, first: bool, chosen: int | None, strongest
     link = f'<a class="tv-link" target="_self" href="{links.page("traces", **{kind: row.id})}">#{row.id}</a>'
     text = word_diff(None if first else base[:MOST_COMPARED], row.text[:MOST_COMPARED])
     more = "…" if len(row.text) > MOST_COMPARED else ""
-    name = "tv-column tv-chosen" if chosen in each.ids else "tv-column"
+    name = "tv-column tv-chosen" if chosen in fold.ids else "tv-column"
     return (
         f'<div class="{name}"><div class="tv-head">{chip(row)}{times}{reward}{link}</div>{bar}'
         f'<div class="tv-compared">{text}{more}</div></div>'

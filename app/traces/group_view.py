@@ -59,11 +59,11 @@ class Block(NamedTuple):
     shown: Sequence[Row]
 
 
-def filters(shown: Sequence[str]) -> GroupOptions:
+def filters(choices: Sequence[str]) -> GroupOptions:
     """Show the filter widgets, whose values are in the URL."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         only = st.segmented_control(
-            "Show", shown, default="All", key="only", required=True, bind="query-params", wrap=True
+            "Show", choices, default="All", key="only", required=True, bind="query-params", wrap=True
         )
         order = st.selectbox("Sort by", list(ORDERS), key="order", bind="query-params", width=190)
         columns = st.toggle(
@@ -87,14 +87,14 @@ def nothing_left(only: str, where: str) -> str:
 def select(blocks: Sequence[Block], only: str, order: str) -> list[Block]:
     """Return the blocks that match a filter, with sorted rows; unknown values leave everything as sampled."""
     key = ORDERS.get(order, ORDERS["As sampled"])
-    kept = []
+    matching = []
     for block in blocks:
         if only == "Dead groups" and (_is_unknown(block) or not is_dead(block.rows)):
             continue
-        shown = sorted((row for row in block.rows if _passes(row, only)), key=key, reverse=True)
-        if shown:
-            kept.append(block._replace(shown=shown))
-    return kept
+        matching_rows = sorted((row for row in block.rows if _passes(row, only)), key=key, reverse=True)
+        if matching_rows:
+            matching.append(block._replace(shown=matching_rows))
+    return matching
 
 
 def _passes(row: Row, only: str) -> bool:

@@ -140,17 +140,17 @@ def _picture(store: Store, example: StoredExample | None, row: Row) -> None:
 
 def _trace(row: Row, style: Form) -> None:
     key = f"inspect-all-{kind_of(row)}-{row.id}"
-    shown = body(parse(row.text, style), limit=None if st.session_state.get(key) else MOST_SHOWN)
-    st.html(shown.html)
-    if shown.hidden:
+    text_html = body(parse(row.text, style), limit=None if st.session_state.get(key) else MOST_SHOWN)
+    st.html(text_html.html)
+    if text_html.hidden:
         st.toggle(f"Show all {len(row.text):,} characters", key=key)
 
 
 def _rewards(run: RunDetail, row: Row) -> None:
-    found = explained(run, row)
-    if not found:
+    explanations = explained(run, row)
+    if not explanations:
         return
-    st.html(reward_table(found, row.rewards, row.reward))
+    st.html(reward_table(explanations, row.rewards, row.reward))
     if isinstance(row, StoredCompletion):
         where = {"run": run.uid, "completion": str(row.id)}
         st.page_link("../pages/rewards.py", label="Try other rewards", icon=":material/balance:", query_params=where)
@@ -168,17 +168,21 @@ def explained(run: RunDetail, row: Row) -> list[Explained]:
     return explain(row.text, row.truth, config, recorded=row.rewards)
 
 
-def reward_table(found: Sequence[Explained], recorded: dict[str, float | None], total: float | None) -> str:
+def reward_table(explanations: Sequence[Explained], recorded: dict[str, float | None], total: float | None) -> str:
     """Return value, weight and reason of every component as inert HTML, and the recorded value where it differs."""
     lines = []
-    for each in found:
-        own = recorded.get(each.name, each.value)
-        reason = visible(each.reason)
-        if own is not None and each.value is not None and abs(own - each.value) > SAME:
-            reason += f" · <b>recorded as {own:.3g}</b>"
-        paid = "–" if each.value is None else f"{each.weight * each.value:.3g}"
-        value = "–" if each.value is None else f"{each.value:.3g}"
-        cells = (visible(each.name), f"{value} × {each.weight:.3g}", paid, reason)
+    for explanation in explanations:
+        recorded_value = recorded.get(explanation.name, explanation.value)
+        reason = visible(explanation.reason)
+        if (
+            recorded_value is not None
+            and explanation.value is not None
+            and abs(recorded_value - explanation.value) > SAME
+        ):
+            reason += f" · <b>recorded as {recorded_value:.3g}</b>"
+        contribution = "–" if explanation.value is None else f"{explanation.weight * explanation.value:.3g}"
+        value = "–" if explanation.value is None else f"{explanation.value:.3g}"
+        cells = (visible(explanation.name), f"{value} × {explanation.weight:.3g}", contribution, reason)
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     end = "–" if total is None else f"{total:.3g}"
     lines.append(f"<tr><td><b>reward</b></td><td></td><td><b>{end}</b></td><td></td></tr>")
@@ -187,28 +191,28 @@ def reward_table(found: Sequence[Explained], recorded: dict[str, float | None], 
 
 def _remarks(store: Store, row: Row) -> None:
     kind = kind_of(row)
-    said = get_remarks(store, kind, [row.id]).get(row.id, Remarks())
+    remarks = get_remarks(store, kind, [row.id]).get(row.id, Remarks())
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         tags = st.multiselect(
             "Tags",
-            sorted({*said.tags, *list_trace_tags(store)}),
-            default=list(said.tags),
+            sorted({*remarks.tags, *list_trace_tags(store)}),
+            default=list(remarks.tags),
             key=f"inspect-tags-{kind}-{row.id}",
             accept_new_options=True,
             placeholder="none",
             width=320,
         )
-        note = st.text_area("Note", said.note, key=f"inspect-note-{kind}-{row.id}", height=68)
-    if set(tags) != set(said.tags) or note.strip() != said.note:
-        _save(kind, row.id, said, tags, note)
+        note = st.text_area("Note", remarks.note, key=f"inspect-note-{kind}-{row.id}", height=68)
+    if set(tags) != set(remarks.tags) or note.strip() != remarks.note:
+        _save(kind, row.id, remarks, tags, note)
 
 
-def _save(kind: TraceKind, id: int, said: Remarks, tags: Sequence[str], note: str) -> None:
+def _save(kind: TraceKind, id: int, remarks: Remarks, tags: Sequence[str], note: str) -> None:
     try:
         writer = data.writer()
-        for name in set(tags) - set(said.tags):
+        for name in set(tags) - set(remarks.tags):
             tag_traces(writer, kind, [id], name)
-        for name in set(said.tags) - set(tags):
+        for name in set(remarks.tags) - set(tags):
             untag_trace(writer, kind, id, name)
         note_trace(writer, kind, id, note)
     except StoreError as error:

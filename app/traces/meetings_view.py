@@ -17,17 +17,17 @@ def show(store: Store, example_id: int, run_id: int, step: int) -> None:
     """Show links to a trace at each step with this example; the current step is highlighted."""
     names = {run.id: run.name for run in data.list_run_heads()}
     trained, evaluated = list_meetings(store, example_id), list_predicted_meetings(store, example_id)
-    for title, kind, found in (
+    for title, kind, meetings in (
         ("Trained on this example", "completion", trained),
         ("Evaluated on this example", "prediction", evaluated),
     ):
-        own = [each for each in found if each.run_id == run_id]
-        others = [each for each in found if each.run_id != run_id and each.run_id in names]
-        if own or others:
-            summary = f"{title}: {_times(len(own))} in this run, {_times(len(others))} in others"
+        own_meetings = [each for each in meetings if each.run_id == run_id]
+        others = [each for each in meetings if each.run_id != run_id and each.run_id in names]
+        if own_meetings or others:
+            summary = f"{title}: {_times(len(own_meetings))} in this run, {_times(len(others))} in others"
             with st.expander(summary, expanded=True):
-                if own:
-                    st.html(strip("this run", own, kind, step))
+                if own_meetings:
+                    st.html(strip("this run", own_meetings, kind, step))
                 for other, each in groupby(others, key=lambda meeting: meeting.run_id):
                     st.html(strip(names[other], list(each), kind))
 
@@ -36,16 +36,16 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def strip(name: str, found: Sequence[Meeting], kind: str, now: int | None = None) -> str:
+def strip(name: str, meetings: Sequence[Meeting], kind: str, now: int | None = None) -> str:
     """Return a line of links as inert HTML, each with its step and the number of right answers."""
     parts = []
-    for each in found:
-        colour = "tv-right" if 2 * each.right >= each.answers else "tv-wrong"
-        shown = " tv-shown" if each.step == now else ""
-        title = f"step {each.step}: {each.right} of {each.answers} right"
-        address = links.page("traces", **{kind: each.best_id})
+    for meeting in meetings:
+        colour = "tv-right" if 2 * meeting.right >= meeting.answers else "tv-wrong"
+        shown_class = " tv-shown" if meeting.step == now else ""
+        title = f"step {meeting.step}: {meeting.right} of {meeting.answers} right"
+        address = links.page("traces", **{kind: meeting.best_id})
         parts.append(
-            f'<a class="tv-meeting{shown}" target="_self" href="{address}" title="{title}">'
-            f'{each.step}<i class="{colour}">{each.right}/{each.answers}</i></a>'
+            f'<a class="tv-meeting{shown_class}" target="_self" href="{address}" title="{title}">'
+            f'{meeting.step}<i class="{colour}">{meeting.right}/{meeting.answers}</i></a>'
         )
     return f'<div class="tv-strip"><b>{visible(name)}</b> step {"".join(parts)}</div>'

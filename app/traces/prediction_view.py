@@ -24,10 +24,10 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def choose_evaluation(found: list[EvaluationRow], wanted: int | None) -> EvaluationRow:
-    """Return the evaluation with this id, else the latest; `found` must not be empty."""
-    by_id = {evaluation.id: evaluation for evaluation in found}
-    st.session_state["traces.evaluation"] = wanted if wanted in by_id else found[-1].id
+def choose_evaluation(evaluations: list[EvaluationRow], requested_id: int | None) -> EvaluationRow:
+    """Return the evaluation with this id, else the latest; `evaluations` must not be empty."""
+    by_id = {evaluation.id: evaluation for evaluation in evaluations}
+    st.session_state["traces.evaluation"] = requested_id if requested_id in by_id else evaluations[-1].id
     chosen = st.selectbox(
         "Evaluation",
         list(reversed(by_id)),
@@ -58,11 +58,11 @@ def describe(evaluation: EvaluationRow) -> str:
 
 def show(store: Store, run: RunRow, evaluation: EvaluationRow, style: Form, chosen: StoredPrediction | None) -> None:
     """Show the filters and one page, at first the page with the chosen prediction."""
-    wanted = filters(SHOWN[:-1])
-    kind = KINDS.get(wanted.only, {})
+    options = filters(SHOWN[:-1])
+    kind = KINDS.get(options.only, {})
     total = count_predicted(store, evaluation.id, **kind)
     if not total:
-        st.info(nothing_left(wanted.only, "this evaluation"), icon=":material/filter_alt_off:")
+        st.info(nothing_left(options.only, "this evaluation"), icon=":material/filter_alt_off:")
         return
     pages = -(-total // BLOCKS_A_PAGE)
     first = 0
@@ -70,14 +70,14 @@ def show(store: Store, run: RunRow, evaluation: EvaluationRow, style: Form, chos
         first = min(rank_of_example(store, evaluation.id, chosen.example_id, **kind), total - 1)
     page = 1
     if pages > 1:
-        page = st.pagination(pages, default=first // BLOCKS_A_PAGE + 1, key=f"page of {evaluation.id} {wanted.only}")
+        page = st.pagination(pages, default=first // BLOCKS_A_PAGE + 1, key=f"page of {evaluation.id} {options.only}")
     ids = list_predicted(store, evaluation.id, **kind, limit=BLOCKS_A_PAGE, offset=(page - 1) * BLOCKS_A_PAGE)
 
     def link(row: Row) -> str:
         return f"?run={run.uid}&view=Predictions&evaluation={evaluation.id}&prediction={row.id}"
 
-    for block in select(blocks_of(store, evaluation.id, ids), wanted.only, wanted.order):
-        show_block(block, style, link=link, chosen=chosen.id if chosen else None, look=wanted)
+    for block in select(blocks_of(store, evaluation.id, ids), options.only, options.order):
+        show_block(block, style, link=link, chosen=chosen.id if chosen else None, look=options)
 
 
 def blocks_of(store: Store, evaluation_id: int, example_ids: list[int]) -> list[Block]:

@@ -13,8 +13,8 @@ Numbers = npt.NDArray[np.number[Any]]
 
 def sparkline_html(x: Numbers, y: Numbers, *, low: float, high: float, now: float, alt: str) -> str:
     """Return the area under y, with x from `low` to `high`, or "" without data; NaN is skipped, `alt` is trusted."""
-    known = np.isfinite(y)
-    x, y = x[known], y[known]
+    is_finite = np.isfinite(y)
+    x, y = x[is_finite], y[is_finite]
     if len(x) < 2 or high <= low:
         return ""
     bottom, top = min(0.0, float(y.min())), max(float(y.max()), float(y.min()) + 1e-9)
@@ -28,6 +28,6 @@ def sparkline_html(x: Numbers, y: Numbers, *, low: float, high: float, now: floa
 
 
 def sparkline(x: Numbers, y: Numbers, *, low: float, high: float, now: float, alt: str) -> None:
-    drawn = sparkline_html(x, y, low=low, high=high, now=now, alt=alt)
-    if drawn:
-        st.html(drawn)
+    chart_html = sparkline_html(x, y, low=low, high=high, now=now, alt=alt)
+    if chart_html:
+        st.html(chart_html)

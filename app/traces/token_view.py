@@ -26,7 +26,7 @@ MOST_TOKENS = 2000
 STRONGEST = 0.65
 """Opacity of the strongest colour, on which text is readable in both themes."""
 BLUE, ORANGE = "86, 180, 233", "213, 94, 0"
-UNSEEN = "◌"
+INVISIBLE = "◌"
 """Shown for a token that adds no character: the end token, or part of a character."""
 
 
@@ -65,9 +65,9 @@ COLOURINGS = {
 
 def token_view(store: Store, run: RunDetail, row: StoredCompletion) -> None:
     """Show the tokens of a measured completion, or a button that measures it if the run has weights."""
-    found = get_tokens(store, row.id)
-    if found is not None:
-        _strip(run, row, found)
+    tokens = get_tokens(store, row.id)
+    if tokens is not None:
+        _strip(run, row, tokens)
         return
     job = _job(store, run, row)
     is_open = job is not None and job.state in status.OPEN
@@ -77,21 +77,21 @@ def token_view(store: Store, run: RunDetail, row: StoredCompletion) -> None:
         _offer(run, row, job)
 
 
-def _strip(run: RunDetail, row: StoredCompletion, found: StoredTokens) -> None:
+def _strip(run: RunDetail, row: StoredCompletion, tokens: StoredTokens) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         by = st.segmented_control(
             "Tokens by", list(COLOURINGS), default="Entropy", key="inspect.tokens", required=True, width="content"
         )
-        st.caption(_weights(row, found), width="content")
+        st.caption(_weights(row, tokens), width="content")
     opened = trace.opening(run.prompt or "")
-    st.html(strip(row.text, found.tokens, str(by), len(opened) if row.text.startswith(opened) else 0))
+    st.html(strip(row.text, tokens.tokens, str(by), len(opened) if row.text.startswith(opened) else 0))
 
 
-def _weights(row: StoredCompletion, found: StoredTokens) -> str:
-    if found.exact:
-        return f"Measured with the weights that sampled it, after {found.step} updates."
+def _weights(row: StoredCompletion, tokens: StoredTokens) -> str:
+    if tokens.exact:
+        return f"Measured with the weights that sampled it, after {tokens.step} updates."
     sampled = f"it was sampled with the weights after {row.step - 1} updates"
-    return f"Retokenized, and measured with the checkpoint of step {found.step}; {sampled}."
+    return f"Retokenized, and measured with the checkpoint of step {tokens.step}; {sampled}."
 
 
 def strip(text: str, tokens: TokenRow, by: str, opened: int = 0) -> str:
@@ -100,12 +100,12 @@ def strip(text: str, tokens: TokenRow, by: str, opened: int = 0) -> str:
     The first `opened` characters belong to the prompt and have no colour.
     """
     colouring = COLOURINGS[by]
-    shown = min(len(tokens.ends), MOST_TOKENS)
+    count = min(len(tokens.ends), MOST_TOKENS)
     starts = (opened, *tokens.ends)
     spans = [marked(text[:opened])] + [
-        _token(text[starts[i] : tokens.ends[i]], tokens, i, colouring) for i in range(shown)
+        _token(text[starts[i] : tokens.ends[i]], tokens, i, colouring) for i in range(count)
     ]
-    rest = f'<div class="tv-quiet">{len(tokens.ends) - shown} more tokens</div>' if shown < len(tokens.ends) else ""
+    rest = f'<div class="tv-quiet">{len(tokens.ends) - count} more tokens</div>' if count < len(tokens.ends) else ""
     bar = ", ".join(_colour(share) for share in ((-1.0, 0.0, 1.0) if by == "Change" else (0.0, 1.0)))
     legend = f'{colouring.low}<i style="background: linear-gradient(90deg, {bar})"></i>{colouring.high}'
     return f'<div class="tk-legend" title="{colouring.help}">{legend}</div><div class="tk">{"".join(spans)}</div>{rest}'
@@ -114,7 +114,9 @@ def strip(text: str, tokens: TokenRow, by: str, opened: int = 0) -> str:
 def _token(text: str, tokens: TokenRow, i: int, colouring: Colouring) -> str:
     value = colouring.value(tokens, i)
     share = 0.0 if value is None else max(-1.0, min(1.0, value / colouring.most))
-    return f'<span style="background: {_colour(share)}" title="{_numbers(tokens, i)}">{marked(text) or UNSEEN}</span>'
+    return (
+        f'<span style="background: {_colour(share)}" title="{_numbers(tokens, i)}">{marked(text) or INVISIBLE}</span>'
+    )
 
 
 def _colour(share: float) -> str:
@@ -140,8 +142,8 @@ def _share(logp: float | None) -> str:
 def _job(store: Store, run: RunDetail, row: StoredCompletion) -> JobRow | None:
     """Return the latest job that measures this completion."""
     jobs = list_jobs(store, run_id=run.id)
-    ours = [job for job in jobs if job.kind == "tokens" and job.arguments.get("completion") == row.id]
-    return max(ours, key=lambda job: job.id, default=None)
+    token_jobs = [job for job in jobs if job.kind == "tokens" and job.arguments.get("completion") == row.id]
+    return max(token_jobs, key=lambda job: job.id, default=None)
 
 
 def _wait(store: Store, row: StoredCompletion) -> None:

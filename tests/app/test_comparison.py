@@ -72,19 +72,21 @@ def test_the_test_has_no_say_in_which_checkpoint_is_shown(store: Store) -> None:
     """A test of another step that went better is not taken."""
     member = next(m for m in members(store) if m.run.method == "grpo")
     best = member.checkpoints[0].step
-    shown = comparison.tested(member, "shapes-simple")
+    shown = comparison.latest_test(member, "shapes-simple")
     assert shown is not None and shown.step == best
     lucky = shown._replace(id=10_000, step=best // 2, metrics={**shown.metrics, "exact_match": 1.0})
     tempting = member._replace(evaluations=[*member.evaluations, lucky])
-    assert comparison.tested(tempting, "shapes-simple") == shown
+    assert comparison.latest_test(tempting, "shapes-simple") == shown
     later = lucky._replace(step=best + 50)
-    assert comparison.tested(tempting._replace(evaluations=[*member.evaluations, later]), "shapes-simple") == shown
+    assert comparison.latest_test(tempting._replace(evaluations=[*member.evaluations, later]), "shapes-simple") == shown
 
 
 def test_a_difference_is_paired_and_tested_by_mcnemar(store: Store) -> None:
     grpo, sft = (next(g for g in groups(store) if g.label == f"{name} CoT") for name in ("GRPO", "SFT"))
     found = comparison.contrast(grpo, sft, "shapes-simple", scores(store))
-    one, other = (read_scores(store, comparison.tested(g.members[0], "shapes-simple").id).correct for g in (grpo, sft))
+    one, other = (
+        read_scores(store, comparison.latest_test(g.members[0], "shapes-simple").id).correct for g in (grpo, sft)
+    )
     assert found.accuracy is not None and found.accuracy.value == pytest.approx(one.mean() - other.mean())
     assert found.p == statistics.mcnemar(int((one > other).sum()), int((other > one).sum()))
     assert (found.n, found.seeds, found.reasons) == (60, 1, ())
@@ -98,7 +100,7 @@ def test_three_seeds_a_side_speak_of_methods(tmp_path: Any) -> None:
     grpo, sft = (next(g for g in found if g.label == f"{name} CoT") for name in ("GRPO", "SFT"))
     contrast = comparison.contrast(grpo, sft, "shapes-simple", scores(store))
     means = [
-        [read_scores(store, comparison.tested(m, "shapes-simple").id).correct.mean() for m in g.members]
+        [read_scores(store, comparison.latest_test(m, "shapes-simple").id).correct.mean() for m in g.members]
         for g in (grpo, sft)
     ]
     assert contrast.seeds == 3 and contrast.p is not None and contrast.accuracy is not None
@@ -219,7 +221,7 @@ def test_baselines_stand_below_their_group_and_decide_nothing(tmp_path: Any) -> 
 def with_samples(store: Store, method: str, figures: dict[str, float]) -> None:
     """Adds a test with samples of the first run of a method, on its own dataset."""
     run = next(row for row in list_runs(store) if row.method == method)
-    shown = comparison.tested(next(m for m in members(store) if m.run.id == run.id), "shapes-simple")
+    shown = comparison.latest_test(next(m for m in members(store) if m.run.id == run.id), "shapes-simple")
     assert shown is not None
     opened = begin_evaluation(
         store,
@@ -279,7 +281,7 @@ def test_what_a_run_started_from_is_told_by_its_adapter(store: Store, reference:
     found = comparison.groups([continued(each) for each in everyone], {})
     table = tables.generalization(found, ["shapes-hard"], scores(store))
     before = [line.cells[table.head.index("Before training")] for line in table.lines if line.kind == "measured"]
-    test = comparison.tested(sft, "shapes-hard")
+    test = comparison.latest_test(sft, "shapes-hard")
     assert [cell.source for cell in before] == [test if is_known else None] * len(before) and before
 
 
@@ -412,6 +414,8 @@ def test_no_character_of_a_name_means_anything_to_latex() -> None:
 
 def test_a_name_in_a_figure_of_the_report_is_no_markup() -> None:
     evil = "</script><script>alert(1)</script>"
-    figure = compare_figures.along([AccuracyCurve(evil, "grpo", 0, np.array([1.0]), [1], [2])], "updates", None)
+    figure = compare_figures.accuracy_chart(
+        [AccuracyCurve(evil, "grpo", 0, np.array([1.0]), [1], [2])], "updates", None
+    )
     body = export.report("Tables", [], [(evil, figure)], evil).partition("</head>")[2]
     assert "<script>alert" not in body and "</script><script>" not in body

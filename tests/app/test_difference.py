@@ -7,7 +7,7 @@ import pytest
 
 from app.curves import rewards
 from app.curves.bands import Points
-from app.curves.difference import differences, parting
+from app.curves.difference import differences, divergence_step
 from store.db.rows import Band, RunDetail
 
 COMPONENTS = {
@@ -53,9 +53,9 @@ def test_only_what_differs_is_listed_by_its_area() -> None:
 def test_curves_part_where_one_leaves_the_noise_of_the_other(seed: int) -> None:
     rng = np.random.default_rng(seed)
     one, other = (Points(STEPS, rng.normal(0, 0.1, len(STEPS))) for _ in range(2))
-    assert parting(one, other) is None
+    assert divergence_step(one, other) is None
     leaves = Points(STEPS, other.y + np.where(STEPS > 150, 0.5, 0.0))
-    found = parting(one, leaves)
+    found = divergence_step(one, leaves)
     assert found is not None and 135 <= found <= 155
 
 
@@ -63,9 +63,9 @@ def test_a_short_excursion_and_few_values_are_no_parting() -> None:
     rng = np.random.default_rng(0)
     one, other = (Points(STEPS, rng.normal(0, 0.1, len(STEPS))) for _ in range(2))
     other.y[100:110] += 0.4
-    assert parting(one, other) is None
-    assert parting(Points(STEPS[:9], np.zeros(9)), Points(STEPS[:9], np.ones(9))) is None
-    assert parting(Points(STEPS, np.zeros(300)), Points(STEPS, np.ones(300))) == 8
+    assert divergence_step(one, other) is None
+    assert divergence_step(Points(STEPS[:9], np.zeros(9)), Points(STEPS[:9], np.ones(9))) is None
+    assert divergence_step(Points(STEPS, np.zeros(300)), Points(STEPS, np.ones(300))) == 8
 
 
 def test_runs_that_pay_differently_are_scored_as_most_of_them_are_paid() -> None:

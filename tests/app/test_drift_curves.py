@@ -7,7 +7,7 @@ import pytest
 
 from app.drift import curves, projection
 from app.drift.curves import Drift
-from app.drift.figures import Trained, colors, plane, similarity_chart
+from app.drift.figures import Trained, accuracy_plane, colors, similarity_chart
 from app.shared.figures import Path
 from store.db.rows import EvaluationRow, RunRow
 from store.evaluations.texts import PredictionTexts
@@ -77,7 +77,7 @@ def test_similarity_to_other_answers_is_that_of_the_same_example(drift: Drift) -
 
 
 def test_only_greedy_answers_count(drift: Drift) -> None:
-    sampled = drift._replace(said=drift.said._replace(sample=np.arange(len(drift.said.sample)) % 2))
+    sampled = drift._replace(answers=drift.answers._replace(sample=np.arange(len(drift.answers.sample)) % 2))
     assert (curves.rows_of(sampled, [100, 110, 120]) % 2 == 0).all()
 
 
@@ -169,7 +169,7 @@ def test_figures_show_runs_levels_and_steps() -> None:
     assert [shape.y0 for shape in figure.layout.shapes] == [0.4]
     assert figure.layout.annotations[0].text == "floor 0.40"
     path = Path("a", "grpo", 0, [0, 1, 2, 10], [0.1, 0.11, 0.5, 0.9], [0.2, 0.2, 0.2, 0.6])
-    drawn = plane([(path, "#0072B2")], {"base": 0.2})
+    drawn = accuracy_plane([(path, "#0072B2")], {"base": 0.2})
     assert sorted(int(step) for step in drawn.data[1].text) == [0, 2, 10]  # 1 lies on 0
 
 

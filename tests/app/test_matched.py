@@ -46,7 +46,7 @@ def measurements(store: Store, method: str) -> Measurements:
     found = member(store, method)
     seconds = read_running_total(store, found.run.id, "time/step")
     cost = equal_cost.cost(found.run, read_clock(store, found.run.id), seconds)
-    return Measurements(method, Group((found,)), equal_cost.measured(found, "val"), cost)
+    return Measurements(method, Group((found,)), equal_cost.measured_points(found, "val"), cost)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_runs_are_compared_at_the_largest_budget_that_all_reached(store: Store) 
     both = [measurements(store, method) for method in ("sft", "grpo")]
     most = equal_cost.largest(both, "examples")
     assert most == 1600
-    sft, grpo = (equal_cost.within(each, "examples", most) for each in both)
+    sft, grpo = (equal_cost.reached_within(each, "examples", most) for each in both)
     assert sft.point is not None and sft.beyond is not None and grpo.point is not None
     assert (sft.point.step, sft.cost, sft.beyond.step, sft.cost_beyond) == (0, 0, 300, 9600)
     assert (grpo.point.step, grpo.cost, grpo.beyond) == (200, 1600, None)
@@ -79,17 +79,17 @@ def test_tests_have_no_part_in_it(store: Store) -> None:
     found = member(store, "grpo")
     untested = found._replace(evaluations=[each for each in found.evaluations if each.kind == "val"])
     assert any(each.kind == "test" for each in found.evaluations)
-    assert equal_cost.measured(found, "val") == equal_cost.measured(untested, "val")
+    assert equal_cost.measured_points(found, "val") == equal_cost.measured_points(untested, "val")
 
 
 def test_the_newest_measurement_of_a_step_counts_and_a_probe_counts_its_greedy_answers(store: Store) -> None:
     found = member(store, "grpo")
     val = next(each for each in found.evaluations if each.kind == "val" and each.step == 100)
     again = val._replace(id=9_999, metrics={**val.metrics, "exact_match": 0.5})
-    assert AccuracyPoint(100, 10, 20) in equal_cost.measured(found._replace(evaluations=[again, val]), "val")
+    assert AccuracyPoint(100, 10, 20) in equal_cost.measured_points(found._replace(evaluations=[again, val]), "val")
     samples = found.run.config["evaluation"]["probe_samples"]
     probe = val._replace(kind="probe", total=6 * (1 + samples), metrics={"accuracy": 1 / 3})
-    assert equal_cost.measured(found._replace(evaluations=[probe]), "probe") == [AccuracyPoint(100, 2, 6)]
+    assert equal_cost.measured_points(found._replace(evaluations=[probe]), "probe") == [AccuracyPoint(100, 2, 6)]
 
 
 def test_a_resumed_run_has_spent_the_tokens_of_both_parts() -> None:
@@ -124,7 +124,7 @@ def test_methods_differ_by_colour_and_dash_and_ranks_by_their_marks() -> None:
         AccuracyCurve(name, method, rank, np.array([0.0, 5.0]), [1, 3], [4, 4])
         for name, method, rank in (("a", "grpo", 0), ("b", "grpo", 1), ("c", "sft", 0))
     ]
-    figure = figures.along(tracks, "updates", 4.0)
+    figure = figures.accuracy_chart(tracks, "updates", 4.0)
     lines = {trace.uid: trace for trace in figure.data if trace.uid in "abc"}
     assert lines["a"].line.color == lines["b"].line.color != lines["c"].line.color
     assert lines["a"].line.dash != lines["c"].line.dash

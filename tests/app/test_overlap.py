@@ -58,8 +58,8 @@ def test_the_surest_sign_of_sameness_is_told() -> None:
     assert told["z"] == ("b", overlap.LOOKS, 56)
     assert found.within(0).tolist() == [True, True, False, False]
     assert found.within(1).tolist() == [True, True, True, False]
-    assert overlap.touched(found, benchmark, 0).tolist() == [10, 11]
-    assert overlap.touched(found, benchmark, 1).tolist() == [10, 11, 12]
+    assert overlap.overlapping_examples(found, benchmark, 0).tolist() == [10, 11]
+    assert overlap.overlapping_examples(found, benchmark, 1).tolist() == [10, 11, 12]
 
 
 def test_an_unknown_number_is_no_number() -> None:
@@ -72,14 +72,14 @@ def test_nothing_overlaps_with_nothing(sides: tuple[Any, Any]) -> None:
     training, benchmark = (pictures(*side) for side in sides)
     found = overlap.compare(training, benchmark)
     assert len(found.within(64)) == 0
-    assert overlap.touched(found, benchmark, 64).tolist() == []
+    assert overlap.overlapping_examples(found, benchmark, 64).tolist() == []
 
 
 def test_an_image_of_many_questions_is_one_image() -> None:
     benchmark = pictures(*((i, "a", 0, "") for i in range(5)))
     found = overlap.compare(pictures((9, "a", 0, ""), (8, "a", 0, "")), benchmark)
     assert len(found.benchmark) == 1
-    assert overlap.touched(found, benchmark, 0).tolist() == [0, 1, 2, 3, 4]
+    assert overlap.overlapping_examples(found, benchmark, 0).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_accuracy_falls_apart_into_shared_and_other_examples() -> None:

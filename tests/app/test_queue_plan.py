@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from app.shared.queue.plan import starts
+from app.shared.queue.plan import start_delays
 
 UNKNOWN = math.inf
 
@@ -26,8 +26,8 @@ UNKNOWN = math.inf
 def test_a_job_starts_when_a_device_is_free(
     free_in: list[float], lasts: list[float | None], begin: list[float | None]
 ) -> None:
-    assert starts(free_in, lasts) == begin
+    assert start_delays(free_in, lasts) == begin
 
 
 def test_a_job_of_several_processes_starts_when_as_many_devices_are_free() -> None:
-    assert starts([0.0, 10.0, 20.0], [5.0, 5.0, 5.0], [1, 2, 9]) == [0.0, 10.0, 20.0]
+    assert start_delays([0.0, 10.0, 20.0], [5.0, 5.0, 5.0], [1, 2, 9]) == [0.0, 10.0, 20.0]

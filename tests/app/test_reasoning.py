@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.emergence.reasoning import MATCHES, SceneCompletion, StepFigures, match, read_step, vocabulary, words
+from app.emergence.reasoning import MATCHES, SceneCompletion, StepFigures, match_objects, read_step, vocabulary, words
 from app.emergence.vocabulary import table_html
 from app.shared.word_diff import MOST_WORDS, word_diff
 from trainer.datasets import shapes
@@ -40,14 +40,16 @@ SCENE = [
     ],
 )
 def test_steps_are_matched_to_objects(steps: list[str], found: dict[str, int]) -> None:
-    assert +match(steps, SCENE) == Counter(found)
+    assert +match_objects(steps, SCENE) == Counter(found)
 
 
 def test_a_step_of_the_finer_grid_is_told_from_its_neighbour() -> None:
     scene = [thing("red", "star", "upper far left"), thing("red", "star", "upper left")]
-    assert +match(["red star upper left", "a red star, far left in the upper row"], scene) == Counter({"hit": 2})
-    assert +match(["red star upper left"] * 2, scene) == Counter({"hit": 1, "repeated": 1, "missed": 1})
-    assert +match(["red star upper far right"], scene) == Counter({"invented": 1, "missed": 2})
+    assert +match_objects(["red star upper left", "a red star, far left in the upper row"], scene) == Counter(
+        {"hit": 2}
+    )
+    assert +match_objects(["red star upper left"] * 2, scene) == Counter({"hit": 1, "repeated": 1, "missed": 1})
+    assert +match_objects(["red star upper far right"], scene) == Counter({"invented": 1, "missed": 2})
 
 
 @pytest.mark.parametrize("world", [SHAPES, BOARD], ids=lambda world: world.name)
@@ -56,8 +58,8 @@ def test_a_faithful_list_hits_every_object_of_a_drawn_scene(world: World) -> Non
         objects = example.meta["objects"]
         hits = [f"{each['color']} {each['kind']} {each['position']}" for each in objects if each["hit"]]
         random.Random(0).shuffle(hits)
-        assert +match(hits, objects) == +Counter({"hit": example.answer})
-        assert match([], objects)["missed"] == example.answer
+        assert +match_objects(hits, objects) == +Counter({"hit": example.answer})
+        assert match_objects([], objects)["missed"] == example.answer
 
 
 names = st.lists(st.sampled_from([*COLORS, *KINDS, *SHAPES.rows, *BOARD.columns, "so", "7"]), max_size=4).map(" ".join)
@@ -66,7 +68,7 @@ names = st.lists(st.sampled_from([*COLORS, *KINDS, *SHAPES.rows, *BOARD.columns,
 @settings(deadline=None)
 @given(steps=st.lists(names, max_size=8))
 def test_no_object_is_hit_twice_or_lost(steps: list[str]) -> None:
-    found = match(steps, SCENE)
+    found = match_objects(steps, SCENE)
     assert found["hit"] + found["missed"] == 2
     assert sum(found[kind] for kind in MATCHES[:-1]) <= len(steps)
 

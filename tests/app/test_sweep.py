@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.curves.sweep import figures, settings
-from app.curves.sweep.best import caution, told
+from app.curves.sweep.best import caution_sentence, result_sentence
 from app.curves.sweep.figures import Sweep
 from store.db.rows import RunDetail
 from trainer.spec.statistics import over_seeds, seeds_differ_p
@@ -55,7 +55,7 @@ def test_a_setting_has_an_interval_over_its_seeds_only() -> None:
     assert by[(0.1,)].interval is None
     best = settings.ranked(found, lower=False)
     assert best[0].setting.values == (0.1,) and settings.ranked(found, lower=True)[0].setting.values == (0.0,)
-    assert "in one run" in told("reward", best[0]) and "more seeds" in caution(best)
+    assert "in one run" in result_sentence("reward", best[0]) and "more seeds" in caution_sentence(best)
 
 
 def test_runs_without_a_result_do_not_count() -> None:
@@ -80,7 +80,7 @@ def test_a_clear_winner_is_told_from_an_equal() -> None:
     beta: dict[int, Any] = {id: float(id // 3) for id in results}
     order = settings.ranked(settings.settings({"beta": beta}, results), lower=False)
     assert [each.is_clear for each in order[1:]] == [False, True]
-    assert "1 of 2 other settings could be as good" in caution(order)
+    assert "1 of 2 other settings could be as good" in caution_sentence(order)
 
 
 PLACES = {1: (0.0, 0.5, 1.0), 2: (1.0, 0.5, 0.2)}
@@ -101,7 +101,7 @@ PLACES = {1: (0.0, 0.5, 1.0), 2: (1.0, 0.5, 0.2)}
     ],
 )
 def test_a_brush_takes_lines_that_pass_a_box_on_every_brushed_axis(boxes: Any, runs: set[int]) -> None:
-    assert settings.brushed(PLACES, boxes) == runs
+    assert settings.runs_in_boxes(PLACES, boxes) == runs
 
 
 def test_heights_are_by_size_by_logarithm_or_by_rank() -> None:

@@ -19,18 +19,18 @@ COLUMNS = {each.key: each for each in (RANK, REWARD, NOTE)}
 
 
 def test_rows_are_sorted_by_several_columns_and_empty_cells_come_last() -> None:
-    assert values.ordered([1, 2, 3, 4], COLUMNS, ["lora.rank", "↓ reward:last"]) == [3, 1, 2, 4]
-    assert values.ordered([1, 2, 3, 4], COLUMNS, ["↓ lora.rank"]) == [2, 1, 3, 4]
-    assert values.ordered([1, 2, 3, 4], COLUMNS, ["note"]) == [3, 1, 4, 2]
-    assert values.ordered([4, 1], COLUMNS, ["gone"]) == [4, 1]
+    assert values.sort_runs([1, 2, 3, 4], COLUMNS, ["lora.rank", "↓ reward:last"]) == [3, 1, 2, 4]
+    assert values.sort_runs([1, 2, 3, 4], COLUMNS, ["↓ lora.rank"]) == [2, 1, 3, 4]
+    assert values.sort_runs([1, 2, 3, 4], COLUMNS, ["note"]) == [3, 1, 4, 2]
+    assert values.sort_runs([4, 1], COLUMNS, ["gone"]) == [4, 1]
 
 
 def test_differences_to_a_baseline_are_those_of_numbers() -> None:
-    assert values.beyond([RANK, REWARD, NOTE], 1) == {
+    assert values.baseline_differences([RANK, REWARD, NOTE], 1) == {
         "lora.rank": {1: 0, 2: 48, 3: 0},
         "reward:last": {1: 0, 2: 2, 3: 1, 4: 4},
     }
-    assert "lora.rank" not in values.beyond([RANK], 4), "the baseline has no such value"
+    assert "lora.rank" not in values.baseline_differences([RANK], 4), "the baseline has no such value"
 
 
 def test_groups_show_their_spread_and_how_many_it_is_from() -> None:
@@ -43,9 +43,9 @@ def test_groups_show_their_spread_and_how_many_it_is_from() -> None:
 
 def test_groups_are_sorted_by_their_means() -> None:
     groups = {"low": [1, 3], "rest": [2, 4], "none": []}
-    assert list(values.best_first(groups, COLUMNS, ["↓ reward:last"])) == ["rest", "low", "none"]
-    assert list(values.best_first(groups, COLUMNS, ["reward:last"])) == ["low", "rest", "none"]
-    assert list(values.best_first(groups, COLUMNS, ["note", "gone"])) == list(groups)
+    assert list(values.sort_groups(groups, COLUMNS, ["↓ reward:last"])) == ["rest", "low", "none"]
+    assert list(values.sort_groups(groups, COLUMNS, ["reward:last"])) == ["low", "rest", "none"]
+    assert list(values.sort_groups(groups, COLUMNS, ["note", "gone"])) == list(groups)
 
 
 def test_a_metric_is_a_column_by_its_aggregate() -> None:

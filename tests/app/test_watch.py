@@ -150,11 +150,11 @@ def test_nothing_is_said_of_a_run_that_has_hardly_begun() -> None:
 
 def test_a_crossing_is_the_first_window_from_which_the_curve_stays() -> None:
     curve = np.array([0.0] * 10 + [1.0] * 10)
-    assert crossings.crossed(curve, 0.9, size=2, slack=0.1) == 10
-    assert crossings.crossed(curve, 0.9, size=5, slack=0.0) == 10
-    assert crossings.crossed(curve[::-1], 0.9, size=2, slack=0.1) is None
-    assert crossings.crossed(np.ones(20), 0.9, size=2, slack=0.1) is None
-    assert crossings.crossed(np.empty(0), 0.9, size=2, slack=0.1) is None
+    assert crossings.first_crossing(curve, 0.9, size=2, slack=0.1) == 10
+    assert crossings.first_crossing(curve, 0.9, size=5, slack=0.0) == 10
+    assert crossings.first_crossing(curve[::-1], 0.9, size=2, slack=0.1) is None
+    assert crossings.first_crossing(np.ones(20), 0.9, size=2, slack=0.1) is None
+    assert crossings.first_crossing(np.empty(0), 0.9, size=2, slack=0.1) is None
 
 
 @settings(deadline=None)
@@ -171,8 +171,8 @@ def test_forward_means_leave_out_what_is_missing(values: list[float | None], siz
 def test_a_level_knows_how_sure_it_is() -> None:
     assert crossings.level(np.array([1.0, 3.0, np.nan]), 0, 3) == Level(2.0, 1.0)
     assert crossings.level(np.array([1.0]), 0, 3) == Level(1.0, np.inf)
-    assert not crossings.rose(Level(0.0, np.inf), Level(9.0, 0.1), 1.0)
-    assert crossings.rose(Level(0.0, 0.1), Level(9.0, 0.1), 1.0)
+    assert not crossings.has_risen(Level(0.0, np.inf), Level(9.0, 0.1), 1.0)
+    assert crossings.has_risen(Level(0.0, 0.1), Level(9.0, 0.1), 1.0)
 
 
 def test_held_out_accuracy_comes_from_validations_and_probes() -> None:

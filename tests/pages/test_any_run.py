@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from app.compare import groups as comparison
 from app.compare import tables
 from app.emergence import rows as emergence_rows
-from app.shared import lacking
+from app.shared import data_needs
 from app.shared.conditions import differences
 from store.completions.emergence import emergence
 from store.contents import Contents, read_contents
@@ -72,7 +72,7 @@ def contents(store: Store, name: str) -> Contents:
     ],
 )
 def test_what_a_run_lacks_is_known_from_its_answers(name: str, reasons: set[str], store: Store) -> None:
-    found = lacking.lacking(contents(store, name), emergence_rows.PARTS)
+    found = data_needs.missing_parts(contents(store, name), emergence_rows.PARTS)
     plain = {
         "no token counts were recorded",
         "no answer could be read as a count",
@@ -87,7 +87,7 @@ def test_facts_of_training_and_of_evaluations_are_told_apart(store: Store) -> No
     assert has.evaluated.judged and not has.evaluated.lengths and not has.evaluated.images
     assert not contents(store, "evaluated").sampled.any and contents(store, "evaluated").evaluated.any
     assert not contents(store, "grounding").sampled.groups and contents(store, "grounding").sampled.images
-    assert contents(store, "nothing") == Contents("none", *2 * [lacking.Answers()])
+    assert contents(store, "nothing") == Contents("none", *2 * [data_needs.Answers()])
     assert not read_contents(store, 999).said.any
 
 

@@ -205,12 +205,12 @@ def test_the_demo_is_prepared_beside_the_server_and_ends_with_it(
     def run(**_: object) -> None:
         children.extend(child for child in psutil.Process().children() if "app.demo" in child.cmdline())
         deadline = time.monotonic() + 240
-        while not recorded.here(list_run_heads(store)) and time.monotonic() < deadline:
+        while not recorded.recorded_runs(list_run_heads(store)) and time.monotonic() < deadline:
             time.sleep(0.05)
 
     monkeypatch.setattr(started, "run", run)
     assert command.main(["--port", str(free_port()), "--demo"]) == 0
-    assert recorded.here(list_run_heads(store))
+    assert recorded.recorded_runs(list_run_heads(store))
     assert children and not any(child.is_running() for child in children)
     assert list_jobs(store, open_only=True) == []
 

@@ -10,7 +10,7 @@ import pytest
 
 from app.drift import defaults, sides, verdict
 from app.drift.reads import PairedAnswers
-from app.drift.sides import Answered, Side
+from app.drift.sides import Side, SideAnswers
 from store.db.engine import Store
 from store.db.rows import CheckpointRow, EvaluationRow, RunRow, Scores
 from store.evaluations.predictions import GreedyText, list_greedy_texts, list_predictions, read_scores
@@ -31,10 +31,12 @@ def evaluation(id: int, run_id: int, kind: str = "test", step: int = 9, **change
     return EvaluationRow(**(REST | own | {"encoder": "e", "ended_at": 1.0} | changes))  # type: ignore[arg-type]
 
 
-def answered(ids: list[int], correct: list[float], similarity: list[float], texts: list[str] | None = None) -> Answered:
+def answered(
+    ids: list[int], correct: list[float], similarity: list[float], texts: list[str] | None = None
+) -> SideAnswers:
     n = len(ids)
     said = texts or ["<think>x</think>"] * n
-    return Answered(
+    return SideAnswers(
         Scores(
             1,
             np.array(ids),
@@ -57,7 +59,7 @@ def test_only_what_all_sides_answered_is_shared() -> None:
     assert shared.correct.tolist() == [[0, 1], [1, 1]]
     assert shared.similarity.tolist() == [[0.2, 0.3], [0.7, 0.8]]
     assert shared.prediction_id.tolist() == [[102, 103], [102, 103]]
-    assert shared.said[1] == ("a", "b")
+    assert shared.texts[1] == ("a", "b")
     assert sides.unshared_note(shared, ["SFT", "GRPO"]) == (
         "Only the 2 questions that all of them answered are compared (SFT answered 4, GRPO answered 3)."
     )
@@ -106,7 +108,7 @@ def test_what_limits_a_comparison_is_said() -> None:
     loose = answered([1, 2], [1, 1], [0.1, 0.1])
     loose = loose._replace(texts=[text._replace(wellformed=False) for text in loose.texts])
     shared = sides.share([answered([1, 2], [1, 1], [0.9, 0.9]), loose])
-    found, reading = sides.verdict(shared), PairedAnswers(shared, {}, sides.gaps(shared), "e")
+    found, reading = sides.verdict(shared), PairedAnswers(shared, {}, sides.answer_gaps(shared), "e")
     assert found is not None
     (note,) = verdict.notes([one, other], ["SFT", "GRPO"], found, reading)
     assert (
@@ -126,7 +128,7 @@ def test_the_orders_of_reading() -> None:
     first = answered([1, 2, 3, 4], [1, 0, 0, 1], [0.9, 0.9, 0.9, 0.9])
     second = answered([1, 2, 3, 4], [1, 1, 0, 0], [0.8, 0.2, 0.5, 0.3])
     shared = sides.share([first, second])
-    gap = sides.gaps(shared)
+    gap = sides.answer_gaps(shared)
     assert sides.order(shared, gap, "drift") == [2, 4, 3, 1]
     assert sides.order(shared, gap, "similar") == [1, 3, 4, 2]
     assert sides.order(shared, gap, "second") == [2]
@@ -141,7 +143,7 @@ def test_without_similarities_words_tell_what_is_apart() -> None:
     unknown = [float("nan")] * 2
     first = answered([1, 2], [1, 1], unknown, ["two red circles", "one"])
     second = answered([1, 2], [1, 1], unknown, ["two blue circles", "none at all"])
-    assert sides.gaps(sides.share([first, second])).tolist() == [pytest.approx(1 - 2 / 4), 1.0]
+    assert sides.answer_gaps(sides.share([first, second])).tolist() == [pytest.approx(1 - 2 / 4), 1.0]
 
 
 def test_names_are_as_short_as_they_can_be() -> None:

@@ -115,7 +115,7 @@ def test_an_encoder_that_changed_starts_anew(seeded_store: Store, open_drift: Op
     new = set(embeddings.vectors(seeded_store, used.id, found.texts))
     for row, is_embedded in enumerate(found.embedded.tolist()):
         assert is_embedded == (found.texts[found.place[row]] in new)
-    assert 0 < vectors.left(seeded_store, runs, used) < len(found.place)
+    assert 0 < vectors.count_missing(seeded_store, runs, used) < len(found.place)
     app = open_drift("Over training")
     assert "are left out because they are not embedded yet" in texts(app) and "version 2" in texts(app)
     assert app.button(key="embed")

@@ -158,7 +158,7 @@ def test_the_score_of_a_run_has_its_rows_on_one_axis(seeded_store: Store) -> Non
     run = get_run(seeded_store, seeded.find(seeded_store, "shapes-grpo").id)
     told = story.load(run)
     assert told is not None
-    texts = story.texts(told)
+    texts = story.read_texts(told)
     rows = emergence_rows.rows(told, texts, told)
     assert [row.title.split(" ")[0] for row in rows] == [
         *("Format,", "Reasoning", "Length", "Answers", "Texts", "Groups", "What", "Steps"),
@@ -173,10 +173,10 @@ def test_the_score_of_a_run_has_its_rows_on_one_axis(seeded_store: Store) -> Non
 
 
 def test_steps_are_read_once_and_stay_chosen_while_a_run_grows() -> None:
-    few, many = story.chosen(np.arange(1, 200)), story.chosen(np.arange(1, 260))
+    few, many = story.spread_steps(np.arange(1, 200)), story.spread_steps(np.arange(1, 260))
     assert len(few) <= story.MOST_READ
     assert set(many.tolist()) & set(few.tolist()) == set(few[::2].tolist())
-    assert story.chosen(np.arange(5)).tolist() == [0, 1, 2, 3, 4]
+    assert story.spread_steps(np.arange(5)).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_rows_do_not_overlap_and_names_are_not_html() -> None:

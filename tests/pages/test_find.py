@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 from app import server
-from app.shared import finding
+from app.shared import trace_search
 from store.completions.find import Order, TraceFilter, count_found, find_completions
 from store.completions.rows import get_completion
 from store.db.engine import Store
@@ -34,7 +34,7 @@ def wait_for_search(at: AppTest) -> AppTest:
     """A browser runs the fragment again by itself; here the page is run until the search is over."""
     for _ in range(50):
         progress = at.session_state["find.search"]
-        if progress.is_over or len(progress.rows) >= progress.wanted:
+        if progress.is_over or len(progress.rows) >= progress.filter:
             break
         at.run()
     return at
@@ -223,7 +223,12 @@ def test_an_export_leaves_no_filter_out_in_silence(client: TestClient, query: st
 
 
 def test_an_export_takes_every_choice_of_the_page_and_what_is_left_empty(client: TestClient) -> None:
-    choices = {"judged": finding.JUDGED, "form": finding.FORMS, "cut": finding.CUT, "sort": finding.ORDERS}
+    choices = {
+        "judged": trace_search.JUDGED,
+        "form": trace_search.FORMS,
+        "cut": trace_search.CUT,
+        "sort": trace_search.ORDERS,
+    }
     for name, values in choices.items():
         for value in ("", *values):
             answer = client.get("/api/completions.jsonl", params={name: value, "step_from": "9.0", "step_to": "10"})

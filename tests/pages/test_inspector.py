@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.traces import trace_copy
-from app.traces.group_compare import MOST_COMPARED, fold, side_by_side
+from app.traces.group_compare import MOST_COMPARED, fold_identical, side_by_side
 from app.traces.inspector import reward_table
 from store.completions.meetings import list_meetings, list_predicted_meetings
 from store.completions.rows import list_completions, list_groups
@@ -144,7 +144,7 @@ def test_side_by_side_folds_and_compares(seeded_store: Store, open_page: Open) -
 
 def test_identical_answers_are_folded_in_order() -> None:
     rows = [a_row(id=i, text=text) for i, text in enumerate(["b", "a", "b", "c", "a", "b"])]
-    assert [(each.row.id, each.ids) for each in fold(rows)] == [(0, (0, 2, 5)), (1, (1, 4)), (3, (3,))]
+    assert [(each.row.id, each.ids) for each in fold_identical(rows)] == [(0, (0, 2, 5)), (1, (1, 4)), (3, (3,))]
     html = side_by_side(rows, chosen=5, strongest=1.0)
     assert "×3" in html and "×2" in html and html.count("tv-chosen") == 1
     assert side_by_side([], chosen=None, strongest=None) == ""

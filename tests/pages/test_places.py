@@ -48,7 +48,7 @@ def test_every_path_of_a_configuration_is_looked_at(allowed: Path) -> None:
     evaluation = {"encoder": "~root/encoder"}
     model = {"id": "/etc", "adapter": "../secret"}
     config = from_dict({"method": "none", "data": data, "model": model, "evaluation": evaluation})
-    assert [sentence.partition(":")[0] for sentence in places.outside(config)] == [
+    assert [sentence.partition(":")[0] for sentence in places.outside_roots(config)] == [
         "data.path",
         "data.traces",
         "model.id",
@@ -80,7 +80,7 @@ def test_a_name_as_long_as_no_path_is_a_sentence(allowed: Path) -> None:
         config = RunConfig.model_construct(**dict(from_dict({}))).model_copy(
             update={"model": ModelConfig.model_construct(id=name, adapter=None)}
         )
-        [sentence] = places.outside(config)
+        [sentence] = places.outside_roots(config)
         assert sentence.startswith("model.id: ") and len(sentence) < 600
 
 
@@ -91,7 +91,7 @@ def test_what_embeds_is_confined(seeded_store: Store, allowed: Path) -> None:
 
 def test_names_of_the_hub_and_of_runs_are_no_paths(allowed: Path) -> None:
     config = from_dict({"model": {"id": "HuggingFaceTB/SmolVLM-256M-Instruct", "adapter": "shapes-grpo"}})
-    assert places.outside(config) == []
+    assert places.outside_roots(config) == []
 
 
 def test_home_the_present_and_the_databases_folder_may_be_named_where_nothing_is_said(

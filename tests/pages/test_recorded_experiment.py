@@ -68,7 +68,7 @@ def test_its_runs_meet_in_one_experiment_and_are_told_apart(store: Store, open_p
 def test_every_stop_of_the_tour_opens(store: Store, open_page: Open) -> None:
     assert len(recorded_view.stops()) == 7
     for number, stop in enumerate(recorded_view.stops(), 1):
-        app = open_page(stop.page, **recorded_view.place(number))
+        app = open_page(stop.page, **recorded_view.stop_parameters(number))
         assert f"**Stop {number} of 7 · {stop.title}.**" in words(app)
         assert not app.warning or stop.title == "Reward can be gamed"
 
@@ -103,7 +103,9 @@ def test_the_recorded_runs_are_in_before_the_demo_runs_are_queued(
     empty_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here: list[int] = []
-    monkeypatch.setattr(launch, "ensure_worker", lambda store: here.append(len(recorded.here(list_run_heads(store)))))
+    monkeypatch.setattr(
+        launch, "ensure_worker", lambda store: here.append(len(recorded.recorded_runs(list_run_heads(store))))
+    )
     assert demo.main() == 0
     assert here == [len(recorded.manifest().runs)] * len(demo.PRESETS)
     assert "Demo started" in capsys.readouterr().out

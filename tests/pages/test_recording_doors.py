@@ -95,7 +95,7 @@ def test_a_body_without_end_is_cut_off(running: browsing.Server, store: Store) -
     connection.endheaders()
     sent = 0
     try:
-        while sent < recording.MOST_LINES + 2**24:
+        while sent < recording.MAX_JOURNAL_BYTES + 2**24:
             connection.send(b"100000\r\n" + b" " * 2**20 + b"\r\n")
             sent += 2**20
         connection.send(b"0\r\n\r\n")

@@ -275,8 +275,8 @@ def test_headlines_compare_the_end_with_the_start() -> None:
     found = headlines.of_samples(headlines.REWARD, series, [])
     assert found == (3.0, 1.0, "sampled in training · steps 15 to 19")
     assert headlines.of_samples(headlines.REASONING[0], series, []) == headlines.NOTHING
-    assert headlines.change(headlines.Shown(1.001, 1.0, ""), False) == 0
-    assert headlines.change(headlines.Shown(0.6, 0.1, ""), True) == "+50 points"
+    assert headlines.change_since_start(headlines.Headline(1.001, 1.0, ""), False) == 0
+    assert headlines.change_since_start(headlines.Headline(0.6, 0.1, ""), True) == "+50 points"
 
 
 def test_accuracy_is_that_of_the_newest_evaluation_and_says_which(empty_store: Store) -> None:
@@ -284,7 +284,7 @@ def test_accuracy_is_that_of_the_newest_evaluation_and_says_which(empty_store: S
     for kind, step, n, score in (("val", 0, 200, 0.0), ("probe", 0, 24, 0.1), ("probe", 20, 24, 0.9)):
         evaluated(empty_store, run.id, kind, step, n, score)
 
-    def told() -> tuple[headlines.Shown, str | None]:
+    def told() -> tuple[headlines.Headline, str | None]:
         found = list_evaluations(empty_store, run.id)
         return headlines.of_evaluations(found), status.measured(list_runs(empty_store)[0])
 

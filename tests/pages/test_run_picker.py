@@ -27,12 +27,12 @@ Open = Callable[..., AppTest]
     + [(text, None) for text in ("", "-1", "1.0", " 1", "1e3", "²", "٣", "1_000", "+1")],
 )
 def test_whole_numbers_of_an_address(text: str, number: int | None) -> None:
-    assert links.whole(text) == number
+    assert links.parse_whole(text) == number
 
 
 @given(st.text())
 def test_whatever_an_address_says_is_a_number_or_none(text: str) -> None:
-    found = links.whole(text)
+    found = links.parse_whole(text)
     assert found is None or text.lstrip("0") == (str(found) if found else "")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.curves.grouping import words
+from app.curves.grouping import value_text
 from app.curves.sweep.figures import Sweep
 from app.curves.sweep.settings import Factors, Ranked, label
 from app.curves.values import Cell
@@ -17,18 +17,18 @@ from store.db.rows import RunRow
 RUN_PAGE = "../pages/run.py"
 
 
-def show(sweep: Sweep, found: Factors, order: Sequence[Ranked], runs: Mapping[int, RunRow], *, lower: bool) -> None:
+def show(sweep: Sweep, factors: Factors, order: Sequence[Ranked], runs: Mapping[int, RunRow], *, lower: bool) -> None:
     """Show the best setting in a sentence, and all settings in a table, best first."""
     best = order[0].setting
     with st.container(horizontal=True, vertical_alignment="center", key="best_setting"):
-        st.markdown(f":material/emoji_events: **{format.literal(label(found, best.values))}**", width="content")
-        st.markdown(format.literal(told(sweep.title, order[0])), width="content")
+        st.markdown(f":material/emoji_events: **{format.literal(label(factors, best.values))}**", width="content")
+        st.markdown(format.literal(result_sentence(sweep.title, order[0])), width="content")
         run = runs[sorted(best.runs, key=lambda id: sweep.results[id], reverse=not lower)[0]]
         name = f"Best run: {run.name} ({format.number(sweep.results[run.id])})"
         st.page_link(RUN_PAGE, label=format.literal(name), icon=":material/monitoring:", query_params={"run": run.uid})
-    st.caption(format.literal(caution(order)))
+    st.caption(format.literal(caution_sentence(order)))
     columns: dict[str, list[Any]] = {
-        field: as_column([each.setting.values[place] for each in order]) for place, field in enumerate(found)
+        field: as_column([each.setting.values[place] for each in order]) for place, field in enumerate(factors)
     }
     intervals = [each.setting.interval for each in order]
     columns |= {
@@ -52,10 +52,12 @@ def show(sweep: Sweep, found: Factors, order: Sequence[Ranked], runs: Mapping[in
 
 def as_column(values: Sequence[Cell]) -> list[Cell]:
     """Return the cells of a column: numbers, or text if some cells are text."""
-    return list(values) if all(isinstance(value, float) for value in values) else [words(value) for value in values]
+    return (
+        list(values) if all(isinstance(value, float) for value in values) else [value_text(value) for value in values]
+    )
 
 
-def told(title: str, best: Ranked) -> str:
+def result_sentence(title: str, best: Ranked) -> str:
     """Return `val/accuracy 0.712, 95 % interval 0.68 to 0.744 over 5 seeds (Student's t).`"""
     interval, n = best.setting.interval, len(best.setting.runs)
     if interval is None:
@@ -64,7 +66,7 @@ def told(title: str, best: Ranked) -> str:
     return f"{title} {format.number(interval.value)}, 95 % interval {ends} over {n} seeds (Student's t)."
 
 
-def caution(order: Sequence[Ranked]) -> str:
+def caution_sentence(order: Sequence[Ranked]) -> str:
     """Return how many other settings could be as good, and a warning about selection bias."""
     if len(order) == 1:
         return "All of these runs have the same settings except for the seed."

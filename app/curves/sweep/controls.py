@@ -31,18 +31,18 @@ def show(experiment: ExperimentRow) -> None:
     with st.container(border=True, key="experiment_controls"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{format.literal(experiment.name)}**", width="content")
-            st.caption(_told(runs, jobs))
+            st.caption(_progress_sentence(runs, jobs))
             _buttons(experiment, at_work, len(interrupted(jobs)))
             _extend(experiment)
         done = sum(1.0 if run.status == "finished" else status.progress(run) or 0.0 for run in runs)
         st.progress(done / len(runs) if runs else 0.0)
 
 
-def _told(runs: Sequence[RunRow], jobs: Sequence[JobRow]) -> str:
+def _progress_sentence(runs: Sequence[RunRow], jobs: Sequence[JobRow]) -> str:
     """Return `12 of 40 runs finished, 2 running, 26 queued; 14 evaluations queued.`"""
-    counted = Counter(status.look(run.status).label for run in runs)
-    finished = counted.pop("finished", 0)
-    parts = [f"{finished} of {len(runs)} runs finished", *(f"{n} {state}" for state, n in counted.most_common())]
+    counts = Counter(status.look(run.status).label for run in runs)
+    finished = counts.pop("finished", 0)
+    parts = [f"{finished} of {len(runs)} runs finished", *(f"{n} {state}" for state, n in counts.most_common())]
     waiting = sum(job.kind == "evaluate" and job.state == "queued" for job in jobs)
     return ", ".join(parts) + (f"; {waiting} evaluations queued." if waiting else ".")
 
@@ -77,24 +77,24 @@ def _extend(experiment: ExperimentRow) -> None:
         return
     with st.popover("Extend", icon=":material/add_circle:", key="extend_all"), st.form("extend_form", border=False):
         seeds = st.number_input("Total seeds per setting", len(matrix.seeds), MOST_RUNS, key="extend.seeds")
-        ranks = st.text_input("More LoRA ranks", key="extend.ranks", placeholder=_so_far(matrix.ranks))
-        rates = st.text_input("More learning rates", key="extend.rates", placeholder=_so_far(matrix.rates))
+        ranks = st.text_input("More LoRA ranks", key="extend.ranks", placeholder=_current_values(matrix.ranks))
+        rates = st.text_input("More learning rates", key="extend.rates", placeholder=_current_values(matrix.rates))
         more = {
-            field: st.text_input(f"More values of {field}", key=f"extend.{field}", placeholder=_so_far(values))
+            field: st.text_input(f"More values of {field}", key=f"extend.{field}", placeholder=_current_values(values))
             for field, values in matrix.varied
         }
         if not st.form_submit_button("Launch new runs", icon=":material/rocket_launch:"):
             return
     try:
-        asked = [f"ranks={ranks}", f"rates={rates}", *(f"{field}={text}" for field, text in more.items())]
-        given = dict(alternatives(text) for text in asked if text.partition("=")[2].strip())
+        lines = [f"ranks={ranks}", f"rates={rates}", *(f"{field}={text}" for field, text in more.items())]
+        values_by_field = dict(alternatives(text) for text in lines if text.partition("=")[2].strip())
         wider = replace(
             matrix,
             arms=(),
             seeds=tuple(range(int(seeds))),
-            ranks=_numbers(given.pop("ranks", ()), int),
-            rates=_numbers(given.pop("rates", ()), float),
-            varied=tuple(given.items()),
+            ranks=_numbers(values_by_field.pop("ranks", ()), int),
+            rates=_numbers(values_by_field.pop("rates", ()), float),
+            varied=tuple(values_by_field.items()),
         )
     except ConfigError as error:
         st.error(format.literal(str(error)))
@@ -103,7 +103,7 @@ def _extend(experiment: ExperimentRow) -> None:
     st.rerun()
 
 
-def _so_far(values: Sequence[object]) -> str:
+def _current_values(values: Sequence[object]) -> str:
     return "currently " + ", ".join("the preset's" if value is None else str(value) for value in values)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from app.curves.grouping import COLOURS, words
+from app.curves.grouping import COLOURS, value_text
 from app.curves.sweep.settings import in_order
 from app.curves.values import Cell
 from app.shared import format
@@ -48,9 +48,9 @@ def scatter(
     kinds = in_order(by[1].values()) if by else [None]
     for number, kind in enumerate(kinds):
         ids = [id for id in sweep.results if by is None or by[1][id] == kind]
-        name = f"{by[0].rpartition('.')[2]} {words(kind)}" if by else "each run"
+        name = f"{by[0].rpartition('.')[2]} {value_text(kind)}" if by else "each run"
         colour, symbol = COLOURS[number % len(COLOURS)], SYMBOLS[number % len(SYMBOLS)]
-        x = [values[id] if numeric else plain(words(values[id])) for id in ids]
+        x = [values[id] if numeric else plain(value_text(values[id])) for id in ids]
         figure.add_scatter(
             x=x,
             y=[sweep.results[id] for id in ids],
@@ -63,11 +63,11 @@ def scatter(
         )
         _means(figure, sweep, values, ids, colour, numeric=numeric)
     if numeric:
-        known = [value for value in values.values() if isinstance(value, float)]
-        is_wide = min(known) > 0 and max(known) / min(known) >= WIDE_RANGE
+        numbers = [value for value in values.values() if isinstance(value, float)]
+        is_wide = min(numbers) > 0 and max(numbers) / min(numbers) >= WIDE_RANGE
         figure.update_xaxes(type="log" if is_wide else "linear")
     else:
-        order = [plain(words(value)) for value in in_order(values.values())]
+        order = [plain(value_text(value)) for value in in_order(values.values())]
         figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
     figure.update_xaxes(title=plain(field))
     figure.update_yaxes(title=title)
@@ -79,15 +79,15 @@ def _means(
 ) -> None:
     places = in_order(values[id] for id in ids)
     groups = [[sweep.results[id] for id in ids if values[id] == place] for place in places]
-    found = [over_seeds(each) for each in groups]
+    estimates = [over_seeds(each) for each in groups]
     figure.add_scatter(
-        x=places if numeric else [plain(words(place)) for place in places],
+        x=places if numeric else [plain(value_text(place)) for place in places],
         y=[float(np.mean(each)) for each in groups],
         mode="lines+markers",
         marker={"symbol": "line-ew-open", "size": 14, "color": colour},
         line={"color": colour, "width": 1.5},
         error_y={"type": "data", "symmetric": True, "color": colour, "thickness": 1.5}
-        | {"array": [each.high - each.value if each else 0.0 for each in found]},
+        | {"array": [each.high - each.value if each else 0.0 for each in estimates]},
         text=[f"n = {len(each)}" for each in groups],
         hovertemplate="mean %{y:.4~g}, %{text}<extra></extra>",
         showlegend=False,
@@ -108,8 +108,8 @@ def heat_map(
     written = {pair: f"{format.number(mean[pair])}<br>n = {len(ids)}" if ids else "" for pair, ids in cells.items()}
     figure = _empty()
     figure.add_heatmap(
-        x=[plain(words(value)) for value in columns],
-        y=[plain(words(value)) for value in rows],
+        x=[plain(value_text(value)) for value in columns],
+        y=[plain(value_text(value)) for value in rows],
         z=[[mean[row, column] for column in columns] for row in rows],
         text=[[written[row, column] for column in columns] for row in rows],
         texttemplate="%{text}",
@@ -186,15 +186,15 @@ def _in_lines(text: str) -> str:
 
 
 def _ticks(
-    values: Mapping[int, Cell], heights: Mapping[int, float], *, rounded: bool, most: int = 8
+    values: Mapping[int, Cell], heights: Mapping[int, float], *, rounded: bool, limit: int = 8
 ) -> list[tuple[float, str]]:
     """Return position and text of each value, or of the lowest and highest if there are many; results are `rounded`."""
-    shown = {height: values[id] for id, height in heights.items()}
-    if len(shown) > most:
-        shown = {height: shown[height] for height in (min(shown), max(shown))}
+    labels = {height: values[id] for id, height in heights.items()}
+    if len(labels) > limit:
+        labels = {height: labels[height] for height in (min(labels), max(labels))}
     return [
-        (height, format.number(v) if isinstance(v, float) and (rounded or len(words(v)) > 8) else words(v))
-        for height, v in shown.items()
+        (height, format.number(v) if isinstance(v, float) and (rounded or len(value_text(v)) > 8) else value_text(v))
+        for height, v in labels.items()
     ]
 
 

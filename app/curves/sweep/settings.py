@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.curves.grouping import ABSENT, ARM, is_of_one_run, words
+from app.curves.grouping import ABSENT, ARM, is_of_one_run, value_text
 from app.curves.values import AGGREGATES, Cell
 from store.db.rows import RunDetail
 from store.db.values import flat
@@ -62,24 +62,24 @@ def factors(runs: Sequence[RunDetail], arms: Mapping[int, str]) -> Factors:
     """
     ordered = sorted(runs, key=lambda run: run.id)
     settings = {run.id: _settings(run) for run in ordered}
-    found: Factors = {}
+    result: Factors = {}
     if len({arms.get(id) for id in settings}) > 1:
-        found[ARM] = {id: arms.get(id, ABSENT) for id in settings}
+        result[ARM] = {id: arms.get(id, ABSENT) for id in settings}
     for field in dict.fromkeys(key for each in settings.values() for key in each):
         values = {id: _cell(each.get(field)) for id, each in settings.items()}
         if is_of_one_run(field) or len(set(values.values())) < 2:
             continue
-        if ARM in found and _decides(found[ARM], values):
+        if ARM in result and _determines(result[ARM], values):
             continue
-        if not any(_decides(other, values) and _decides(values, other) for other in found.values()):
-            found[field] = values
-    return found
+        if not any(_determines(other, values) and _determines(values, other) for other in result.values()):
+            result[field] = values
+    return result
 
 
 def _settings(run: RunDetail) -> dict[str, Any]:
     # Where a run was imported from is no setting, and would stand for those that split the runs in the same way.
-    own = flat({key: value for key, value in run.config.items() if key not in ("rewards", "imported")})
-    return own | {f"rewards.{name}": weight for name, weight in run.reward_weights.items()}
+    fields = flat({key: value for key, value in run.config.items() if key not in ("rewards", "imported")})
+    return fields | {f"rewards.{name}": weight for name, weight in run.reward_weights.items()}
 
 
 def _cell(value: Any) -> Cell:
@@ -88,7 +88,7 @@ def _cell(value: Any) -> Cell:
     return ABSENT if value is None else str(value)
 
 
-def _decides(some: Mapping[int, Cell], others: Mapping[int, Cell]) -> bool:
+def _determines(some: Mapping[int, Cell], others: Mapping[int, Cell]) -> bool:
     """Return whether the first field's value determines the second's in all runs."""
     pairs = {(value, others[id]) for id, value in some.items()}
     return len(pairs) == len({value for value, _ in pairs})
@@ -102,7 +102,7 @@ def in_order(values: Iterable[Cell]) -> list[Cell]:
 def label(factors: Mapping[str, Mapping[int, Cell]], values: Sequence[Cell]) -> str:
     """Return `beta 0.02 · schedule cosine`."""
     parts = [
-        words(value) if field == ARM else f"{field.rpartition('.')[2]} {words(value)}"
+        value_text(value) if field == ARM else f"{field.rpartition('.')[2]} {value_text(value)}"
         for field, value in zip(factors, values, strict=True)
     ]
     return " · ".join(parts) or "same settings"
@@ -117,15 +117,15 @@ def settings(factors: Mapping[str, Mapping[int, Cell]], results: Mapping[int, fl
     return [Setting(values, tuple(ids), tuple(results[id] for id in ids)) for values, ids in groups.items()]
 
 
-def ranked(found: Sequence[Setting], *, lower: bool) -> list[Ranked]:
+def ranked(settings: Sequence[Setting], *, lower: bool) -> list[Ranked]:
     """Return the settings, best mean first, each compared with the best."""
-    ordered = sorted(found, key=lambda setting: setting.mean if lower else -setting.mean)
+    ordered = sorted(settings, key=lambda setting: setting.mean if lower else -setting.mean)
     if not ordered:
         return []
     best, rest = ordered[0], ordered[1:]
     raw = {place: seeds_differ_p(best.results, each.results) for place, each in enumerate(rest)}
-    known = {place: p for place, p in raw.items() if p is not None}
-    corrected = dict(zip(known, holm(list(known.values())), strict=True))
+    known_p = {place: p for place, p in raw.items() if p is not None}
+    corrected = dict(zip(known_p, holm(list(known_p.values())), strict=True))
     compared = [Ranked(each, each.mean - best.mean, corrected.get(place)) for place, each in enumerate(rest)]
     return [Ranked(best, 0.0), *compared]
 
@@ -147,7 +147,9 @@ def first_aggregate(metric: str) -> str:
     return names[0] if "/accuracy" in metric else names[-1]
 
 
-def brushed(places: Mapping[int, Sequence[float]], boxes: Sequence[tuple[float, float, float, float]]) -> set[int]:
+def runs_in_boxes(
+    places: Mapping[int, Sequence[float]], boxes: Sequence[tuple[float, float, float, float]]
+) -> set[int]:
     """Return the runs whose lines pass a box on every axis that has boxes; none if no axis has a box.
 
     `places` are a run's positions on the axes, which lie at 0, 1, 2, …; a box is x0, x1, y0, y1.
@@ -157,11 +159,11 @@ def brushed(places: Mapping[int, Sequence[float]], boxes: Sequence[tuple[float, 
         for axis in range(int(np.ceil(min(x0, x1))), int(np.floor(max(x0, x1))) + 1):
             axes.setdefault(axis, []).append((min(y0, y1), max(y0, y1)))
     width = min((len(heights) for heights in places.values()), default=0)
-    asked = {axis: each for axis, each in axes.items() if 0 <= axis < width}
-    if not asked:
+    boxed_axes = {axis: each for axis, each in axes.items() if 0 <= axis < width}
+    if not boxed_axes:
         return set()
     return {
         id
         for id, heights in places.items()
-        if all(any(low <= heights[axis] <= high for low, high in each) for axis, each in asked.items())
+        if all(any(low <= heights[axis] <= high for low, high in each) for axis, each in boxed_axes.items())
     }

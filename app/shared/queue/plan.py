@@ -13,11 +13,11 @@ from trainer.launch import devices, identity, threads
 
 EVERYTHING = "*"
 """Device of a job that has none of its own."""
-TELLING = 100
+PACE_RUNS = 100
 """Number of newest runs whose pace is used."""
 
 
-class Waiting(NamedTuple):
+class WaitingJob(NamedTuple):
     """A queued job, its position (from 1), and the seconds until it starts (None if unknown)."""
 
     job: JobRow
@@ -25,42 +25,42 @@ class Waiting(NamedTuple):
     starts_in: float | None
 
 
-def waiting(now: float) -> list[Waiting]:
+def waiting_jobs(now: float) -> list[WaitingJob]:
     """Return the queue in the order in which this host will start its jobs; a cluster has its own queue."""
     jobs = [job for job in data.list_jobs(open_only=True) if job.launcher == "local"]
     queued = [job for job in jobs if job.state == "queued"]
     if not queued:
         return []
-    runs = {run.id: run for run in data.list_runs(ids=_telling(jobs))}
+    runs = {run.id: run for run in data.list_runs(ids=_relevant_run_ids(jobs))}
     lengths = data.job_lengths()
     active = [job for job in jobs if job.state != "queued"]
     free_in = _free_in(active, runs, lengths, now, places(jobs, runs))
-    lasts = [_lasts(job, runs, lengths) for job in queued]
+    durations = [_duration(job, runs, lengths) for job in queued]
     widths = [int(job.arguments.get("processes", 1)) for job in queued]
-    begin = starts(free_in, lasts, widths)
-    return [Waiting(job, i, start) for i, (job, start) in enumerate(zip(queued, begin, strict=True), 1)]
+    delays = start_delays(free_in, durations, widths)
+    return [WaitingJob(job, i, start) for i, (job, start) in enumerate(zip(queued, delays, strict=True), 1)]
 
 
-def _telling(jobs: Sequence[JobRow]) -> list[int]:
+def _relevant_run_ids(jobs: Sequence[JobRow]) -> list[int]:
     """Return the ids of these jobs' runs, and of the newest runs whose pace predicts theirs."""
-    return sorted({job.run_id for job in jobs} | {run.id for run in data.list_run_heads()[:TELLING]})
+    return sorted({job.run_id for job in jobs} | {run.id for run in data.list_run_heads()[:PACE_RUNS]})
 
 
-def starts(
-    free_in: Sequence[float], lasts: Sequence[float | None], widths: Sequence[int] | None = None
+def start_delays(
+    free_in: Sequence[float], durations: Sequence[float | None], widths: Sequence[int] | None = None
 ) -> list[float | None]:
     """Return the seconds until each queued job starts, in order; `free_in` is infinite if a device's end is unknown.
 
     `widths` are the numbers of devices that the jobs take, one by default; a job waits until all of them are free.
     """
     free = sorted(free_in)
-    found: list[float | None] = []
-    for length, width in zip(lasts, widths or [1] * len(lasts), strict=True):
+    waits: list[float | None] = []
+    for length, width in zip(durations, widths or [1] * len(durations), strict=True):
         taken, free = free[:width], free[width:]
         start = taken[-1]
         free = sorted([*free, *[math.inf if length is None else start + length] * len(taken)])
-        found.append(start if math.isfinite(start) else None)
-    return found
+        waits.append(start if math.isfinite(start) else None)
+    return waits
 
 
 def places(jobs: Iterable[JobRow], runs: Mapping[int, RunRow]) -> tuple[str, ...]:
@@ -73,27 +73,31 @@ def _free_in(
     active: Sequence[JobRow], runs: dict[int, RunRow], lengths: dict[str, float], now: float, here: Sequence[str]
 ) -> list[float]:
     """Return the seconds until each of the host's devices is free."""
-    own = [job for job in active if job.host == identity.host()]
-    left = {device: _left(job, runs, lengths, now) for job in own for device in (job.device or EVERYTHING).split(",")}
+    own_jobs = [job for job in active if job.host == identity.host()]
+    left = {
+        device: _seconds_left(job, runs, lengths, now)
+        for job in own_jobs
+        for device in (job.device or EVERYTHING).split(",")
+    }
     return [max(left.get(device, 0.0), left.get(EVERYTHING, 0.0)) for device in here]
 
 
-def _left(job: JobRow, runs: dict[int, RunRow], lengths: dict[str, float], now: float) -> float:
+def _seconds_left(job: JobRow, runs: dict[int, RunRow], lengths: dict[str, float], now: float) -> float:
     if job.kind == "train":
         left = status.seconds_left(runs[job.run_id]) if job.run_id in runs else None
         return math.inf if left is None else left
-    whole = lengths.get(job.kind)
-    return math.inf if whole is None else max(0.0, whole - (now - (job.started_at or now)))
+    expected = lengths.get(job.kind)
+    return math.inf if expected is None else max(0.0, expected - (now - (job.started_at or now)))
 
 
-def _lasts(job: JobRow, runs: dict[int, RunRow], lengths: dict[str, float]) -> float | None:
+def _duration(job: JobRow, runs: dict[int, RunRow], lengths: dict[str, float]) -> float | None:
     """Return the seconds that a job will take, judged by similar earlier ones."""
     run = runs.get(job.run_id)
     if job.kind != "train" or run is None:
         return lengths.get(job.kind)
-    alike = [
+    paces = [
         other.seconds_per_step
         for other in runs.values()
         if other.seconds_per_step and (other.method, other.model, other.dataset) == (run.method, run.model, run.dataset)
     ]
-    return median(alike) * max(0, (run.max_steps or 0) - run.step) if alike else None
+    return median(paces) * max(0, (run.max_steps or 0) - run.step) if paces else None

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.shared import format, intents, run_actions
 from app.shared.queue import plan
-from app.shared.queue.plan import Waiting
+from app.shared.queue.plan import WaitingJob
 from store.db.rows import JobRow
 
 MOST_SHOWN = 10
@@ -16,20 +16,20 @@ MOST_SHOWN = 10
 
 def queue() -> None:
     """Show a box with the first jobs of the queue; nothing when it is empty."""
-    found = plan.waiting(time.time())
-    if not found:
+    jobs = plan.waiting_jobs(time.time())
+    if not jobs:
         return
     with st.container(border=True, key="queue", gap="xsmall"):
-        first = found[0].starts_in
+        first = jobs[0].starts_in
         soon = "" if first is None else f"; next one starts {moment(first)}"
-        st.markdown(f"**Queue** · {len(found)} queued{soon}")
-        for each in found[:MOST_SHOWN]:
-            _row(each, is_last=each.place == len(found))
-        if len(found) > MOST_SHOWN:
-            st.caption(f"… and {len(found) - MOST_SHOWN} more")
+        st.markdown(f"**Queue** · {len(jobs)} queued{soon}")
+        for waiting in jobs[:MOST_SHOWN]:
+            _row(waiting, is_last=waiting.place == len(jobs))
+        if len(jobs) > MOST_SHOWN:
+            st.caption(f"… and {len(jobs) - MOST_SHOWN} more")
 
 
-def _row(waiting: Waiting, *, is_last: bool) -> None:
+def _row(waiting: WaitingJob, *, is_last: bool) -> None:
     job = waiting.job
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"queued_{job.uid}"):
         st.text(sentence(waiting), width="stretch")
@@ -47,17 +47,17 @@ def _row(waiting: Waiting, *, is_last: bool) -> None:
             st.rerun()
 
 
-def place(job: JobRow) -> str | None:
+def position_sentence(job: JobRow) -> str | None:
     """Return `Position 2 of 3 in the queue; starts in about 4 min.`, or None if it is no longer queued."""
-    found = plan.waiting(time.time())
-    mine = next((each for each in found if each.job.uid == job.uid), None)
+    jobs = plan.waiting_jobs(time.time())
+    mine = next((each for each in jobs if each.job.uid == job.uid), None)
     if mine is None:
         return None
     about = "" if mine.starts_in is None else f"; starts {moment(mine.starts_in)}"
-    return f"Position {mine.place} of {len(found)} in the queue{about}."
+    return f"Position {mine.place} of {len(jobs)} in the queue{about}."
 
 
-def sentence(waiting: Waiting) -> str:
+def sentence(waiting: WaitingJob) -> str:
     """Return `2. demo-sft (train) · starts in about 3 min`."""
     job = waiting.job
     about = "" if waiting.starts_in is None else f" · starts {moment(waiting.starts_in)}"

@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.emergence import webhook as herald
-from app.pulse import Pulse
+from app.heartbeats import HeartbeatMonitor
 from app.shared import format, status
 from store.db.engine import Store, open_store
 from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
@@ -41,7 +41,7 @@ def elsewhere(tmp_path: Path) -> tuple[Store, int]:
 def test_a_job_elsewhere_is_silent_from_when_its_heartbeat_was_last_seen_to_move(elsewhere: tuple[Store, int]) -> None:
     store, job_id = elsewhere
     clock = Clock()
-    pulse = Pulse(clock)
+    pulse = HeartbeatMonitor(clock)
 
     def said() -> str | None:
         pulse.look(list_jobs(store, open_only=True))
@@ -67,7 +67,7 @@ def test_a_job_elsewhere_is_never_closed_from_here(elsewhere: tuple[Store, int])
 
 
 def test_a_job_of_this_host_is_judged_by_its_process() -> None:
-    pulse = Pulse(Clock())
+    pulse = HeartbeatMonitor(Clock())
     assert pulse.still_for(1, identity.host()) is None
     assert pulse.still_for(1, None) is None
     assert pulse.still_for(1, "never-looked-at") is None
@@ -97,13 +97,13 @@ def test_a_finding_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("VR1Z_DATABASE_URL", f"sqlite:///{tmp_path / 'runs.db'}")
     store = open_store()
     run_id = always_seven(store)
-    assert herald.tell_findings(store) == 0
+    assert herald.send_findings(store) == 0
     monkeypatch.setenv(webhook.VARIABLE, "http://127.0.0.1:9/x")
     monkeypatch.setattr(webhook, "tell", tell)
-    count = herald.tell_findings(store)
+    count = herald.send_findings(store)
     assert count == len(told) > 0
     assert {event for event, _ in told} == {"finding"}
-    assert herald.tell_findings(store) == 0
+    assert herald.send_findings(store) == 0
     assert len([event for event in list_events(store, run_id) if event.kind == herald.EVENT]) == count
 
 
@@ -126,7 +126,7 @@ def test_the_webhook_tells_what_the_page_shows(
         finish_evaluation(empty_store, opened, {"n": 400, "exact_match": right})
     monkeypatch.setenv(webhook.VARIABLE, "http://127.0.0.1:9/x")
     monkeypatch.setattr(webhook, "tell", lambda event, text, **facts: True)
-    assert herald.tell_findings(empty_store) > 0
+    assert herald.send_findings(empty_store) > 0
     told = [event.message for event in list_events(empty_store, run.id) if event.kind == herald.EVENT]
     assert any("Reward 0.17 → 0.76" in message for message in told)
     page = open_page("emergence", run=run.uid)

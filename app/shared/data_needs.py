@@ -18,22 +18,22 @@ class Need(NamedTuple):
     """A fact that a part of a page needs, and the clause that says that a run lacks it."""
 
     is_met: Callable[[Contents], bool]
-    why: str
+    reason: str
 
 
 FORM = Need(lambda has: has.form != "none", "its texts have no required format")
 THINKING = Need(lambda has: has.form == "cot", "its texts have no think tags")
 TAGS = Need(lambda has: has.form in ("cot", "direct"), "its texts have no answer tags")
-JUDGED = Need(lambda has: has.said.judged, "none of its answers was judged right or wrong")
-COUNTED = Need(lambda has: has.said.counted, "no answer could be read as a count")
-REWARDS = Need(lambda has: has.said.rewarded, "no rewards were recorded")
-LENGTHS = Need(lambda has: has.said.lengths, "no token counts were recorded")
-GROUPS = Need(lambda has: has.said.groups, "no groups of completions were recorded")
-TRUE_COUNTS = Need(lambda has: has.said.true_counts, "no question has a count as its gold answer")
+JUDGED = Need(lambda has: has.answers.judged, "none of its answers was judged right or wrong")
+COUNTED = Need(lambda has: has.answers.counted, "no answer could be read as a count")
+REWARDS = Need(lambda has: has.answers.rewarded, "no rewards were recorded")
+LENGTHS = Need(lambda has: has.answers.lengths, "no token counts were recorded")
+GROUPS = Need(lambda has: has.answers.groups, "no groups of completions were recorded")
+TRUE_COUNTS = Need(lambda has: has.answers.true_counts, "no question has a count as its gold answer")
 COMPLETIONS = Need(lambda has: has.sampled.any, "no training completions were recorded")
 EVALUATIONS = Need(lambda has: has.evaluated.any, "no evaluation was recorded")
 JUDGED_EVALUATIONS = Need(lambda has: has.evaluated.judged, "none of its evaluations was judged")
-REFERENCES = Need(lambda has: has.said.references, "no question has reference reasoning")
+REFERENCES = Need(lambda has: has.answers.references, "no question has reference reasoning")
 
 FORMS: tuple[Form, ...] = ("none", "boxed", "direct", "cot")
 """Formats of texts, loosest first."""
@@ -46,37 +46,41 @@ def is_script(run: RunRow | RunDetail) -> bool:
     return run.dataset == RECORDED
 
 
-def allows(has: Contents, *needs: Need) -> bool:
-    return all(need.is_met(has) for need in needs)
+def allows(contents: Contents, *needs: Need) -> bool:
+    return all(need.is_met(contents) for need in needs)
 
 
-def lacking(has: Contents, parts: Parts) -> dict[str, list[str]]:
+def missing_parts(contents: Contents, parts: Parts) -> dict[str, list[str]]:
     """Return the parts that cannot be shown, by the first reason."""
-    found: dict[str, list[str]] = {}
+    parts_by_reason: dict[str, list[str]] = {}
     for part, needs in parts.items():
-        missing = next((need for need in needs if not need.is_met(has)), None)
+        missing = next((need for need in needs if not need.is_met(contents)), None)
         if missing is not None:
-            found.setdefault(missing.why, []).append(part)
-    return found
+            parts_by_reason.setdefault(missing.reason, []).append(part)
+    return parts_by_reason
 
 
-def sentence(has: Contents, parts: Parts, verb: str = "Not shown") -> str | None:
+def missing_sentence(contents: Contents, parts: Parts, verb: str = "Not shown") -> str | None:
     """Return `Not shown: accuracy, groups (no rewards were recorded); …`; None if nothing is missing."""
-    reasons = [f"{', '.join(names)} ({why})" for why, names in lacking(has, parts).items()]
+    reasons = [f"{', '.join(names)} ({reason})" for reason, names in missing_parts(contents, parts).items()]
     return f"{verb}: {'; '.join(reasons)}." if reasons else None
 
 
-def common(each: Sequence[Contents]) -> Contents:
+def common_contents(run_contents: Sequence[Contents]) -> Contents:
     """Return what all of the runs have; texts are read by the loosest of their formats."""
-    form = min((has.form for has in each), key=FORMS.index)
+    form = min((contents.form for contents in run_contents), key=FORMS.index)
 
     def shared(answers: Sequence[Answers]) -> Answers:
         return Answers(*(all(facts) for facts in zip(*answers, strict=True)))
 
-    return Contents(form, shared([has.sampled for has in each]), shared([has.evaluated for has in each]))
+    return Contents(
+        form,
+        shared([contents.sampled for contents in run_contents]),
+        shared([contents.evaluated for contents in run_contents]),
+    )
 
 
-def note(has: Contents, parts: Parts, verb: str = "Not shown") -> None:
+def show_missing(contents: Contents, parts: Parts, verb: str = "Not shown") -> None:
     """Show what is missing, if anything is."""
-    if text := sentence(has, parts, verb):
+    if text := missing_sentence(contents, parts, verb):
         st.caption(format.literal(text))

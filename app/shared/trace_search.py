@@ -46,10 +46,10 @@ AT_ONCE = 250
 T = TypeVar("T")
 
 
-class Asked(NamedTuple):
+class Search(NamedTuple):
     """Filter, order and text of a search; without text, only columns are searched."""
 
-    wanted: TraceFilter
+    filter: TraceFilter
     order: Order
     text: str
     is_expression: bool
@@ -61,20 +61,20 @@ class Asked(NamedTuple):
         return matching(self.text) if self.is_expression else containing(self.text)
 
 
-def asked(query: Mapping[str, str], run_id: int | None) -> Asked:
+def parse_search(query: Mapping[str, str], run_id: int | None) -> Search:
     """Return the search in a URL's query; `run_id` is that of its run.
 
     Raises StoreError for an unknown filter or an invalid value.
     """
     if unknown := sorted(set(query) - NAMES):
         raise StoreError(f"There is no filter {unknown[0]!r}: the filters are {', '.join(sorted(NAMES))}.")
-    wanted = TraceFilter(
+    trace_filter = TraceFilter(
         run_id=run_id,
         correct=_one_of(query, "judged", JUDGED, None),
         wellformed=_one_of(query, "form", FORMS, None),
         truncated=_one_of(query, "cut", CUT, None),
-        example_id=_whole(query, "example"),
-        answer=_whole(query, "answer"),
+        example_id=_whole_number(query, "example"),
+        answer=_whole_number(query, "answer"),
         tag=query.get("tag") or None,
         step=_range(query, "step"),
         reward=_range(query, "reward"),
@@ -82,7 +82,7 @@ def asked(query: Mapping[str, str], run_id: int | None) -> Asked:
         reasoning_steps=_range(query, "steps"),
     )
     order = _one_of(query, "sort", ORDERS, ORDERS["Latest step"])
-    return Asked(wanted, order, query.get("q", ""), _one_of(query, "regex", REGEX, False))
+    return Search(trace_filter, order, query.get("q", ""), _one_of(query, "regex", REGEX, False))
 
 
 def _one_of(query: Mapping[str, str], name: str, choices: Mapping[str, T], otherwise: T) -> T:
@@ -90,7 +90,7 @@ def _one_of(query: Mapping[str, str], name: str, choices: Mapping[str, T], other
     if not text:
         return otherwise
     if text not in choices:
-        raise StoreError(f"{name} cannot be {_shown(text)}: choose one of {', '.join(choices)}.")
+        raise StoreError(f"{name} cannot be {_quoted(text)}: choose one of {', '.join(choices)}.")
     return choices[text]
 
 
@@ -107,38 +107,38 @@ def _number(query: Mapping[str, str], name: str) -> float | None:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise StoreError(f"{name} cannot be {_shown(text)}: write a number.")
+        raise StoreError(f"{name} cannot be {_quoted(text)}: write a number.")
     return value
 
 
-def _whole(query: Mapping[str, str], name: str) -> int | None:
+def _whole_number(query: Mapping[str, str], name: str) -> int | None:
     value = _number(query, name)
     if value is not None and not (value.is_integer() and abs(value) < 2**31):
-        raise StoreError(f"{name} cannot be {_shown(query[name])}: write a whole number of at most ten digits.")
+        raise StoreError(f"{name} cannot be {_quoted(query[name])}: write a whole number of at most ten digits.")
     return None if value is None else int(value)
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     return repr(text if len(text) <= LONGEST else text[:LONGEST] + "…")
 
 
-def lines(store: Store, search: Asked, matches: Matcher | None) -> Iterator[dict[str, object]]:
+def export_lines(store: Store, search: Search, matches: Matcher | None) -> Iterator[dict[str, object]]:
     """Yield all results as the lines of an export."""
     uids = {run.id: run.uid for run in list_run_heads(store)}
     part: list[StoredCompletion] = []
-    for row in iter_found(store, search.wanted, search.order, matches):
+    for row in iter_found(store, search.filter, search.order, matches):
         part.append(row)
         if len(part) == AT_ONCE:
-            yield from _lines(store, part, uids)
+            yield from _export_batch(store, part, uids)
             part = []
-    yield from _lines(store, part, uids)
+    yield from _export_batch(store, part, uids)
 
 
-def _lines(store: Store, rows: list[StoredCompletion], uids: Mapping[int, str]) -> Iterator[dict[str, object]]:
+def _export_batch(store: Store, rows: list[StoredCompletion], uids: Mapping[int, str]) -> Iterator[dict[str, object]]:
     examples = get_examples(store, {row.example_id for row in rows if row.example_id is not None})
-    said = get_remarks(store, "completion", [row.id for row in rows])
+    remarks_by_id = get_remarks(store, "completion", [row.id for row in rows])
     for row in rows:
-        example, remarks = examples.get(row.example_id or 0), said.get(row.id, Remarks())
+        example, remarks = examples.get(row.example_id or 0), remarks_by_id.get(row.id, Remarks())
         yield {
             **completion_fields(uids.get(row.run_id, ""), row),
             "id": row.id,

@@ -12,28 +12,28 @@ from store.db.rows import JobRow
 from trainer.launch import identity
 
 
-class Pulse:
+class HeartbeatMonitor:
     """Remembers when each heartbeat counter last changed, by this process's monotonic clock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seen: dict[int, tuple[int, float]] = {}
+        self._beats: dict[int, tuple[int, float]] = {}
 
-    def look(self, jobs: Iterable[JobRow]) -> None:
+    def update(self, jobs: Iterable[JobRow]) -> None:
         """Update from the open jobs, and forget all others."""
-        now, before = self._clock(), self._seen
-        seen = {}
+        now, earlier = self._clock(), self._beats
+        beats = {}
         for job in jobs:
-            counter, moved_at = before.get(job.id, (job.heartbeat, now))
-            seen[job.id] = (job.heartbeat, moved_at if counter == job.heartbeat else now)
-        self._seen = seen
+            counter, moved_at = earlier.get(job.id, (job.heartbeat, now))
+            beats[job.id] = (job.heartbeat, moved_at if counter == job.heartbeat else now)
+        self._beats = beats
 
-    def still_for(self, job_id: int | None, host: str | None) -> float | None:
+    def seconds_since_beat(self, job_id: int | None, host: str | None) -> float | None:
         """Return seconds; None for an unknown job, or one on this host, which is judged by its process."""
-        if host in (None, identity.host()) or job_id not in self._seen:
+        if host in (None, identity.host()) or job_id not in self._beats:
             return None
-        return self._clock() - self._seen[job_id][1]
+        return self._clock() - self._beats[job_id][1]
 
 
-PULSE = Pulse()
+HEARTBEATS = HeartbeatMonitor()
 """This process's instance: updated by the server, read by the pages."""
