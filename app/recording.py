@@ -17,7 +17,7 @@ from app.access import SignIn
 from store.db.engine import Store, StoreError
 from store.media import files as media
 from store.recording import token
-from store.recording.intake import Answer, Gone, take
+from store.recording.intake import Gone, Receipt, take
 from store.recording.records import LONGEST_LINE, Damaged, Newer
 from trainer.launch import webhook
 
@@ -112,7 +112,7 @@ def _take_lines(
     return JSONResponse(answer_json(answer))
 
 
-def answer_json(answer: Answer) -> dict[str, object]:
+def answer_json(answer: Receipt) -> dict[str, object]:
     return {"next": answer.next, "stop": answer.stop, "run": answer.run, "missing": list(answer.missing)}
 
 

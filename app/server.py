@@ -40,7 +40,7 @@ from store.db.engine import Store, StoreError
 from store.jobs import list_jobs
 from store.media.rows import get_media, media_path
 from store.recording import leftover, token
-from store.recording.leftover import Sweep
+from store.recording.leftover import JournalSweep
 from store.runs import resolve_run
 from trainer.launch import identity, indexing
 from trainer.launch.supervision import Supervisor
@@ -192,10 +192,10 @@ def lifespan(store: Store) -> Callable[[st.App], AbstractAsyncContextManager[Non
 
 def _take_in_journals(store: Store, stopped: threading.Event) -> None:
     """Import at startup, and then regularly, what scripts on this machine left behind when they ended."""
-    sweep = Sweep(store, identity.host())
+    sweep = JournalSweep(store, identity.host())
     while True:
         try:
-            for message in leftover.added(sweep.look()):
+            for message in leftover.summarize_results(sweep.look()):
                 log.warning(message)
         except Exception:
             log.exception("Could not import journals; trying again in %g seconds.", JOURNALS_EVERY)

@@ -160,39 +160,39 @@ def _add_care(commands: Any, common: argparse.ArgumentParser, of_run: argparse.A
 
 def _sync(store: Store, options: argparse.Namespace) -> None:
     problems = []
-    for taken in journals.sync(store, options.folders):
-        if taken.run:
-            what = f"{taken.new:,} new records" if taken.new else "nothing new"
-            print(shown(f"{get_run(store, resolve_run(store, taken.run)).name} ({taken.run}): {what}"))
-        if taken.problem:
-            problems.append(f"{taken.folder}: {taken.problem}")
+    for result in journals.sync(store, options.folders):
+        if result.run:
+            summary = f"{result.new:,} new records" if result.new else "nothing new"
+            print(shown(f"{get_run(store, resolve_run(store, result.run)).name} ({result.run}): {summary}"))
+        if result.problem:
+            problems.append(f"{result.folder}: {result.problem}")
     if problems:
         raise StoreError("\n".join(problems))
 
 
 def _import(store: Store, options: argparse.Namespace) -> None:
-    _tell(saving.import_runs(store, options.tool, options.path, options.name))
+    _print_report(saving.import_runs(store, options.tool, options.path, options.name))
 
 
 def _follow(store: Store, options: argparse.Namespace) -> None:
     print(shown(f"Following {options.path}. Stop with Ctrl-C."))
     try:
-        for found in following.follow(store, options.tool, options.path, options.name):
-            _tell(found) if isinstance(found, saving.Report) else print(shown(found), file=sys.stderr)
+        for report in following.follow(store, options.tool, options.path, options.name):
+            _print_report(report) if isinstance(report, saving.Report) else print(shown(report), file=sys.stderr)
             sys.stdout.flush()
     except KeyboardInterrupt:
         print()
 
 
-def _tell(report: saving.Report) -> None:
+def _print_report(report: saving.Report) -> None:
     for run in report.runs:
-        what = f"{run.name} ({run.uid}): {counted(run.steps, 'step')}, {counted(run.completions, 'completion')}"
+        summary = f"{run.name} ({run.uid}): {counted(run.steps, 'step')}, {counted(run.completions, 'completion')}"
         if run.is_new:
-            print(shown(f"imported {what}"))
+            print(shown(f"imported {summary}"))
         elif run.changed:
-            print(shown(f"updated, {counted(run.changed, 'step')} changed: {what}"))
+            print(shown(f"updated, {counted(run.changed, 'step')} changed: {summary}"))
         else:
-            print(shown(f"already imported, nothing new: {what}"))
+            print(shown(f"already imported, nothing new: {summary}"))
         for note in run.notes:
             print(shown(f"  {note}"))
     for problem in report.unread:
@@ -216,8 +216,8 @@ def _runs(store: Store, options: argparse.Namespace) -> None:
 
 
 def _run(row: RunRow, now: float) -> dict[str, Any]:
-    told = {"accuracy": row.accuracy, "accuracy_n": row.accuracy_n, "silent_since": silence.silent_since(row, now)}
-    return asdict(row) | told
+    extra = {"accuracy": row.accuracy, "accuracy_n": row.accuracy_n, "silent_since": silence.silent_since(row, now)}
+    return asdict(row) | extra
 
 
 def _metrics(store: Store, options: argparse.Namespace) -> None:
@@ -234,10 +234,10 @@ def _metrics(store: Store, options: argparse.Namespace) -> None:
         if "," not in options.run and not options.run.startswith(("tag:", "experiment:")):
             raise
         raise StoreError("Curves of several runs are written to a file: add --to FILE.csv or FILE.parquet.") from None
-    known = list_metric_names(store, run_id)
-    names = options.names or known
-    if unknown := [name for name in names if name not in known]:
-        raise StoreError(f"The run has no metric {unknown[0]!r}; it has {', '.join(known) or 'none'}.")
+    recorded_names = list_metric_names(store, run_id)
+    names = options.names or recorded_names
+    if unknown := [name for name in names if name not in recorded_names]:
+        raise StoreError(f"The run has no metric {unknown[0]!r}; it has {', '.join(recorded_names) or 'none'}.")
     values: dict[int, dict[str, float]] = {}
     for name, curve in read_series(store, run_id, names, points=EVERY_POINT).items():
         for step, value in zip(curve.step.tolist(), curve.value.tolist(), strict=True):
@@ -327,13 +327,13 @@ def _delete(store: Store, options: argparse.Namespace) -> None:
 
 
 def _orphans(store: Store, options: argparse.Namespace) -> None:
-    found = orphans.remove(store) if options.writes else orphans.find(store)
-    for path in (*(file.address for file in found.files), *found.folders):
+    unused = orphans.remove(store) if options.writes else orphans.find(store)
+    for path in (*(file.address for file in unused.files), *unused.folders):
         print(shown(path))
     verb = "were removed" if options.writes else "can be removed with --remove"
     print(
-        f"{found.examples:,} examples, {found.images:,} images, {len(found.files):,} stray files and "
-        f"{len(found.folders):,} output folders ({found.size / 1e6:,.1f} MB) {verb}."
+        f"{unused.examples:,} examples, {unused.images:,} images, {len(unused.files):,} stray files and "
+        f"{len(unused.folders):,} output folders ({unused.size / 1e6:,.1f} MB) {verb}."
     )
 
 

@@ -67,20 +67,22 @@ def _in_groups() -> ColumnElement[bool]:
     return Completion.group.is_not(None) & (Completion.index > 0)
 
 
-def _answers(connection: Connection, table: Any, own: ColumnElement[bool], grouped: ColumnElement[bool]) -> Answers:
+def _answers(
+    connection: Connection, table: Any, condition: ColumnElement[bool], grouped: ColumnElement[bool]
+) -> Answers:
     """Query each kind of data separately: for most runs, the first row already answers the query."""
-    asked = select(table.example_id).where(own)
+    example_ids = select(table.example_id).where(condition)
     pictures = exists().where(ExampleImage.example_id == Example.id)
     facts = (
-        exists().where(own),
-        exists().where(own, table.correct.is_not(None)),
-        exists().where(own, table.answer.is_not(None)),
-        exists().where(own, table.reward.is_not(None)),
-        exists().where(own, table.tokens.is_not(None)),
-        exists().where(own, grouped),
-        exists().where(Example.id.in_(asked), Example.answer.is_not(None)),
-        exists().where(Example.id.in_(asked), Example.reference.is_not(None)),
-        exists().where(Example.id.in_(asked), pictures),
+        exists().where(condition),
+        exists().where(condition, table.correct.is_not(None)),
+        exists().where(condition, table.answer.is_not(None)),
+        exists().where(condition, table.reward.is_not(None)),
+        exists().where(condition, table.tokens.is_not(None)),
+        exists().where(condition, grouped),
+        exists().where(Example.id.in_(example_ids), Example.answer.is_not(None)),
+        exists().where(Example.id.in_(example_ids), Example.reference.is_not(None)),
+        exists().where(Example.id.in_(example_ids), pictures),
     )
     row = connection.execute(select(*(fact.label(f"fact{i}") for i, fact in enumerate(facts)))).one()
     return Answers(*map(bool, row))

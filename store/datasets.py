@@ -82,14 +82,14 @@ def finish_index(
 ) -> None:
     """Close an index with its statistics; it replaces one of the same dataset and split from another folder."""
     dataset = clean(dataset)
-    found = {"rows": rows, "usable": usable, "images": images, "complete": complete}
+    counts = {"rows": rows, "usable": usable, "images": images, "complete": complete}
     texts = {"dataset": dataset, "revision": storable(revision), "skipped": storable(skipped), "sizes": storable(sizes)}
     now = {"state": "finished", "done": usable, "indexed_at": time.time()}
     with writing(store) as connection:
         split = select(DatasetIndex.split).where(DatasetIndex.id == index_id).scalar_subquery()
         same = (DatasetIndex.dataset == dataset, DatasetIndex.split == split, DatasetIndex.id != index_id)
         connection.execute(delete(DatasetIndex).where(*same, DatasetIndex.state.not_in(OPEN)))
-        connection.execute(update(DatasetIndex).where(DatasetIndex.id == index_id).values(found | texts | now))
+        connection.execute(update(DatasetIndex).where(DatasetIndex.id == index_id).values(counts | texts | now))
 
 
 def fail_index(store: Store, index_id: int, error: str) -> None:
@@ -140,20 +140,20 @@ def read_histogram(store: Store, dataset: str) -> list[Bar]:
         return [Bar._make(row) for row in connection.execute(statement)]
 
 
-def count_examples(store: Store, dataset: str, split: str, wanted: ExampleFilter = EVERY) -> int:
+def count_examples(store: Store, dataset: str, split: str, example_filter: ExampleFilter = EVERY) -> int:
     with reading(store) as connection:
-        return connection.scalar(select(func.count()).where(*_matches(dataset, split, wanted))) or 0
+        return connection.scalar(select(func.count()).where(*_matches(dataset, split, example_filter))) or 0
 
 
 def list_examples(
-    store: Store, dataset: str, split: str, wanted: ExampleFilter = EVERY, *, limit: int, offset: int = 0
+    store: Store, dataset: str, split: str, example_filter: ExampleFilter = EVERY, *, limit: int, offset: int = 0
 ) -> list[StoredExample]:
     """Return examples of a split, sorted by key."""
-    page = select(Example.id).where(*_matches(dataset, split, wanted)).order_by(Example.key)
+    page = select(Example.id).where(*_matches(dataset, split, example_filter)).order_by(Example.key)
     with reading(store) as connection:
         ids = list(connection.scalars(page.limit(limit).offset(offset)))
-    found = get_examples(store, ids)
-    return [found[example_id] for example_id in ids if example_id in found]
+    examples = get_examples(store, ids)
+    return [examples[example_id] for example_id in ids if example_id in examples]
 
 
 def list_pictures(store: Store, dataset: str, split: str) -> Pictures:
@@ -198,9 +198,9 @@ def _open(store: Store, name: str, path: str, split: str, values: dict[str, Any]
     key = {"name": clean(name), "path": clean(path), "split": clean(split)}
     process = {"host": None, "boot_id": None, "pid": None, "pid_started": None}
     fresh = process | {"done": 0, "error": None, "started_at": time.time()} | values
-    mine = [DatasetIndex.__table__.c[column] == value for column, value in key.items()]
+    same_index = [DatasetIndex.__table__.c[column] == value for column, value in key.items()]
     with writing(store) as connection:
-        if connection.scalar(select(DatasetIndex.state).where(*mine)) in refused:
+        if connection.scalar(select(DatasetIndex.state).where(*same_index)) in refused:
             raise StoreError(f"{name} ({split}) is already being indexed. Wait until that is done.")
         row = upsert(connection.dialect.name, DatasetIndex).values(**key, skipped={}, sizes={}, **fresh)
         statement = row.on_conflict_do_update(index_elements=list(key), set_=fresh)
@@ -216,16 +216,16 @@ def _signed(bits: int) -> int:
     return bits - 2**64 if bits >= 2**63 else bits
 
 
-def _matches(dataset: str, split: str, wanted: ExampleFilter) -> list[ColumnElement[bool]]:
+def _matches(dataset: str, split: str, example_filter: ExampleFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [Example.dataset == dataset, Example.split == split]
-    if wanted.answer is not None:
-        conditions.append(Example.answer == wanted.answer)
-    if wanted.difficulty is not None:
-        conditions.append(Example.difficulty == wanted.difficulty)
-    if wanted.referenced is not None:
-        conditions.append(Example.reference.is_not(None) if wanted.referenced else Example.reference.is_(None))
-    if wanted.contains:
-        text = clean(wanted.contains)
+    if example_filter.answer is not None:
+        conditions.append(Example.answer == example_filter.answer)
+    if example_filter.difficulty is not None:
+        conditions.append(Example.difficulty == example_filter.difficulty)
+    if example_filter.referenced is not None:
+        conditions.append(Example.reference.is_not(None) if example_filter.referenced else Example.reference.is_(None))
+    if example_filter.contains:
+        text = clean(example_filter.contains)
         conditions.append(
             Example.question.icontains(text, autoescape=True) | Example.key.icontains(text, autoescape=True)
         )

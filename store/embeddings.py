@@ -80,37 +80,37 @@ def count_embeddings(store: Store, encoder_id: int) -> int:
 def missing(store: Store, encoder_id: int, texts: Iterable[str]) -> list[str]:
     """Return the distinct texts without a vector, in order."""
     hashes = {text_hash(text): text for text in texts}
-    known: set[bytes] = set()
+    stored: set[bytes] = set()
     for part in _parts(list(hashes)):
         statement = select(Embedding.text_hash).where(Embedding.encoder_id == encoder_id, Embedding.text_hash.in_(part))
         with reading(store) as connection:
-            known.update(connection.scalars(statement))
-    return [text for key, text in hashes.items() if key not in known]
+            stored.update(connection.scalars(statement))
+    return [text for key, text in hashes.items() if key not in stored]
 
 
 def vectors(store: Store, encoder_id: int, texts: Iterable[str]) -> dict[str, Vectors]:
     """Return unit vectors by text, each of shape (dimension,); texts without one are left out."""
-    wanted = list(dict.fromkeys(texts))
-    found = _by_hash(store, encoder_id, {text_hash(text) for text in wanted})
-    return {text: found[key] for text in wanted if (key := text_hash(text)) in found}
+    distinct = list(dict.fromkeys(texts))
+    by_hash = _by_hash(store, encoder_id, {text_hash(text) for text in distinct})
+    return {text: by_hash[key] for text in distinct if (key := text_hash(text)) in by_hash}
 
 
 def matrix(store: Store, encoder: EncoderRow, texts: Sequence[str]) -> Vectors:
     """Return unit vectors in order, shape (len(texts), dimension), with rows of NaN for texts without one."""
-    known = vectors(store, encoder.id, texts)
+    by_text = vectors(store, encoder.id, texts)
     none = np.full(encoder.dimension, np.nan, np.float32)
-    rows = [known.get(text, none) for text in texts]
+    rows = [by_text.get(text, none) for text in texts]
     return np.stack(rows) if rows else np.empty((0, encoder.dimension), np.float32)
 
 
 def _by_hash(store: Store, encoder_id: int, hashes: set[bytes]) -> dict[bytes, Vectors]:
-    found: dict[bytes, Vectors] = {}
+    by_hash: dict[bytes, Vectors] = {}
     for part in _parts(sorted(hashes)):
         statement = select(Embedding.text_hash, Embedding.vector)
         statement = statement.where(Embedding.encoder_id == encoder_id, Embedding.text_hash.in_(part))
         with reading(store) as connection:
-            found.update((row.text_hash, _unit(row.vector)) for row in connection.execute(statement))
-    return found
+            by_hash.update((row.text_hash, _unit(row.vector)) for row in connection.execute(statement))
+    return by_hash
 
 
 def _unit(stored: bytes) -> Vectors:

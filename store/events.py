@@ -32,11 +32,11 @@ def list_checkpoints(store: Store, run_id: int) -> list[CheckpointRow]:
 def checkpoints_by_run(store: Store, run_ids: Sequence[int]) -> dict[int, list[CheckpointRow]]:
     """Return the checkpoints of each of these runs, by step."""
     statement = select(*columns(Checkpoint, CheckpointRow)).where(Checkpoint.run_id.in_(run_ids))
-    found: dict[int, list[CheckpointRow]] = {id: [] for id in run_ids}
+    by_run: dict[int, list[CheckpointRow]] = {id: [] for id in run_ids}
     with reading(store) as connection:
         for row in connection.execute(statement.order_by(Checkpoint.step)):
-            found[row.run_id].append(sound_row(Checkpoint, CheckpointRow, row))
-    return found
+            by_run[row.run_id].append(sound_row(Checkpoint, CheckpointRow, row))
+    return by_run
 
 
 def add_event(
@@ -63,11 +63,11 @@ def set_checkpoint(
     row = {"step": step, "path": clean(path), "value": finite(value), "created_at": time.time()}
     accuracy = "" if row["value"] is None else f" (accuracy {row['value']:.3f})"
     with writing(store) as connection:
-        for each in (kind, "best") if is_best else (kind,):
-            statement = upsert(connection.dialect.name, Checkpoint).values(run_id=run_id, kind=each, **row)
+        for checkpoint_kind in (kind, "best") if is_best else (kind,):
+            statement = upsert(connection.dialect.name, Checkpoint).values(run_id=run_id, kind=checkpoint_kind, **row)
             connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "kind"], set_=row))
-            message = f"{each.capitalize()} checkpoint saved at step {step}{accuracy}."
-            insert_event(connection, run_id, "best" if each == "best" else "checkpoint", message, step=step)
+            message = f"{checkpoint_kind.capitalize()} checkpoint saved at step {step}{accuracy}."
+            insert_event(connection, run_id, "best" if checkpoint_kind == "best" else "checkpoint", message, step=step)
 
 
 def move_checkpoints(store: Store, run_id: int, places: dict[str, str]) -> None:

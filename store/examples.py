@@ -35,23 +35,23 @@ def add_examples(store: Store, rows: Sequence[ExampleRow]) -> list[int]:
     """
     identities = [_identity(row) for row in rows]
     with reading(store) as connection:
-        known = _example_ids(connection, identities)
-    missing = {key: row for key, row in zip(identities, rows, strict=True) if key not in known}
+        ids_by_identity = _example_ids(connection, identities)
+    missing = {key: row for key, row in zip(identities, rows, strict=True) if key not in ids_by_identity}
     if missing:
         images = {key: [media.save(store.media, data) for data in row.images] for key, row in missing.items()}
         with writing(store) as connection:
-            known |= _insert_examples(connection, missing, images)
-    return [known[key] for key in identities]
+            ids_by_identity |= _insert_examples(connection, missing, images)
+    return [ids_by_identity[key] for key in identities]
 
 
 def get_examples(store: Store, ids: Iterable[int]) -> dict[int, StoredExample]:
     """Return examples by id, with the hashes of their images in order; unknown ids are left out."""
-    wanted = sorted(set(ids))
+    sorted_ids = sorted(set(ids))
     images: dict[int, list[str]] = defaultdict(list)
     rows: list[Row[Any]] = []
     with reading(store) as connection:
-        for start in range(0, len(wanted), PAGE):
-            part = wanted[start : start + PAGE]
+        for start in range(0, len(sorted_ids), PAGE):
+            part = sorted_ids[start : start + PAGE]
             rows += connection.execute(select(Example.__table__).where(Example.id.in_(part)))
             links = select(ExampleImage.example_id, ExampleImage.sha256).where(ExampleImage.example_id.in_(part))
             for example_id, sha256 in connection.execute(links.order_by(ExampleImage.position)):
@@ -65,12 +65,12 @@ def _identity(row: ExampleRow) -> Identity:
 
 def _example_ids(connection: Connection, identities: Sequence[Identity]) -> dict[Identity, int]:
     key = (Example.dataset, Example.split, Example.key)
-    found: dict[Identity, int] = {}
+    ids_by_identity: dict[Identity, int] = {}
     for start in range(0, len(identities), KEYS_PER_QUERY):
         part = identities[start : start + KEYS_PER_QUERY]
         for dataset, split, name, id in connection.execute(select(*key, Example.id).where(tuple_(*key).in_(part))):
-            found[dataset, split, name] = id
-    return found
+            ids_by_identity[dataset, split, name] = id
+    return ids_by_identity
 
 
 def _insert_examples(

@@ -54,8 +54,8 @@ def list_experiments(store: Store) -> list[ExperimentRow]:
 def get_experiment(store: Store, name_or_uid: str) -> ExperimentRow:
     """Return the experiment with this uid, or the newest one of this name. Raises StoreError."""
     rows = list_experiments(store)
-    found = [row for row in rows if row.uid == name_or_uid] or [row for row in rows if row.name == name_or_uid]
-    if not found:
-        known = ", ".join(dict.fromkeys(row.name for row in rows)) or "none"
-        raise StoreError(f"Experiment {name_or_uid!r} does not exist in {store.where}. Known experiments: {known}.")
-    return found[0]
+    matches = [row for row in rows if row.uid == name_or_uid] or [row for row in rows if row.name == name_or_uid]
+    if not matches:
+        names = ", ".join(dict.fromkeys(row.name for row in rows)) or "none"
+        raise StoreError(f"Experiment {name_or_uid!r} does not exist in {store.where}. Known experiments: {names}.")
+    return matches[0]

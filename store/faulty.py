@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, func, select
 
-from store.care.transfer import owned
+from store.care.transfer import run_tables
 from store.db import checking
 from store.db.connection import Store, reading
 from store.db.schema import Example, ExampleImage, Media, MetricName, Run
@@ -30,12 +30,12 @@ class Fault(NamedTuple):
 def find(store: Store) -> Fault | None:
     """Return the first invalid row, or None if none is found in time."""
     deadline = time.monotonic() + SECONDS
-    tables = [*owned(), *SHARED]
+    tables = [*run_tables(), *SHARED]
     with reading(store) as connection:
         sizes = {table: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
         for table in sorted(tables, key=sizes.__getitem__):
-            for found in connection.execute(select(table), execution_options={"yield_per": 500}).mappings():
-                row = dict(found)
+            for mapping in connection.execute(select(table), execution_options={"yield_per": 500}).mappings():
+                row = dict(mapping)
                 for name, fault in checking.faults(table, row):
                     return Fault(_run_of(connection, table, row), f"{name} of {_called(table, row)} {fault}")
                 if time.monotonic() > deadline:
@@ -48,14 +48,14 @@ def _called(table: Table, row: Mapping[str, Any]) -> str:
 
 
 def _run_of(connection: Connection, table: Table, row: Mapping[str, Any]) -> str | None:
-    links = owned()
+    links = run_tables()
     while table is not _RUN:
         link = next((link for link in links.get(table, ()) if row[link.name] is not None), None)
         if link is None:
             return None
         table = next(iter(link.foreign_keys)).column.table
-        found = connection.execute(select(table).where(table.c.id == row[link.name])).mappings().first()
-        if found is None:
+        parent = connection.execute(select(table).where(table.c.id == row[link.name])).mappings().first()
+        if parent is None:
             return None
-        row = dict(found)
+        row = dict(parent)
     return str(row["uid"])

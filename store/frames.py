@@ -66,15 +66,15 @@ class Frames:
         if names is not None:
             values = values.where(MetricName.name.in_(names))
         with reading(self.store) as connection:
-            found = pd.DataFrame(connection.execute(values).all(), columns=["run_id", "metric", "step", "value"])
+            frame = pd.DataFrame(connection.execute(values).all(), columns=["run_id", "metric", "step", "value"])
         columns = {
             "run": {id: run.uid for id, run in details.items()},
             "name": {id: r.name for id, r in details.items()},
         }
         columns |= {field: self._group(field, details) for field in group_by}
         for place, (column, by_run) in enumerate(columns.items()):
-            found.insert(place, column, found["run_id"].map(by_run))
-        return found.drop(columns="run_id")
+            frame.insert(place, column, frame["run_id"].map(by_run))
+        return frame.drop(columns="run_id")
 
     def completions(self, run: str) -> pd.DataFrame:
         """Return one row per completion that was sampled during training."""
@@ -94,10 +94,10 @@ class Frames:
 
     def _named(self, text: str) -> list[int]:
         if text.startswith(TAG):
-            found = [row.id for row in list_runs(self.store, tag=text.removeprefix(TAG))]
-            if not found:
+            run_ids = [row.id for row in list_runs(self.store, tag=text.removeprefix(TAG))]
+            if not run_ids:
                 raise StoreError(f"No run has the tag {text.removeprefix(TAG)!r}.")
-            return sorted(found)
+            return sorted(run_ids)
         if text.startswith(EXPERIMENT):
             return sorted(get_experiment(self.store, text.removeprefix(EXPERIMENT)).arms)
         return [resolve_run(self.store, text)]
@@ -107,12 +107,12 @@ class Frames:
             return {id: run.method for id, run in details.items()}
         if field == ARM:
             return {id: arm for experiment in list_experiments(self.store) for id, arm in experiment.arms.items()}
-        found = {id: flat(run.config).get(field) for id, run in details.items()}
-        if all(value is None for value in found.values()):
+        values = {id: flat(run.config).get(field) for id, run in details.items()}
+        if all(value is None for value in values.values()):
             raise StoreError(
                 f"None of these runs has a setting {field!r}. Name a field such as `lora.rank`, or arm or method."
             )
-        return found
+        return values
 
 
 def open_frames(place: str | None = None) -> Frames:

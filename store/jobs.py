@@ -88,16 +88,16 @@ def claim_job(store: Store, host: str, devices: Sequence[str] = ("cpu",)) -> Job
         .limit(1)
     )
     with writing(store) as connection:
-        here = (Job.host == host, Job.launcher == Launcher.LOCAL, Job.state.in_(ACTIVE))
-        held = list(connection.scalars(select(Job.device).where(*here)))
-        taken = {device for names in held if names is not None for device in names.split(",")}
-        free = [device for device in devices if device not in taken]
-        if None in held or not free or (job := connection.execute(first).first()) is None:
+        active_here = (Job.host == host, Job.launcher == Launcher.LOCAL, Job.state.in_(ACTIVE))
+        held_devices = list(connection.scalars(select(Job.device).where(*active_here)))
+        used_devices = {device for names in held_devices if names is not None for device in names.split(",")}
+        free = [device for device in devices if device not in used_devices]
+        if None in held_devices or not free or (job := connection.execute(first).first()) is None:
             return None
-        wanted = min(int(job.arguments.get("processes", 1)), len(devices))
-        if len(free) < wanted:
+        needed = min(int(job.arguments.get("processes", 1)), len(devices))
+        if len(free) < needed:
             return None
-        names = ",".join(free[:wanted])
+        names = ",".join(free[:needed])
         row = _move(connection, Job.id == job.id, JobState.STARTING, host=host, device=names)
     return JobRef(row.id, row.uid) if row else None
 
@@ -117,8 +117,8 @@ def shift_job(store: Store, job_id: int, *, earlier: bool) -> bool:
         place = next((i for i, row in enumerate(rows) if row.id == job_id), None)
         if place is None or not 0 <= (other := place + (-1 if earlier else 1)) < len(rows):
             return False
-        for here, there in ((place, other), (other, place)):
-            change = update(Job).where(Job.id == rows[here].id).values(position=rows[there].position)
+        for position, there in ((place, other), (other, place)):
+            change = update(Job).where(Job.id == rows[position].id).values(position=rows[there].position)
             connection.execute(change)
     return True
 
@@ -229,12 +229,12 @@ def ask_all_to_stop(store: Store, run_ids: Collection[int], level: int = 1) -> l
 
     Return those jobs.
     """
-    wanted = select(Job.id, Job.uid).where(Job.run_id.in_(run_ids), Job.state.in_(OPEN)).order_by(Job.id)
+    open_jobs = select(Job.id, Job.uid).where(Job.run_id.in_(run_ids), Job.state.in_(OPEN)).order_by(Job.id)
     with writing(store) as connection:
-        asked = [JobRef(*row) for row in connection.execute(wanted)]
-        for job in asked:
+        jobs = [JobRef(*row) for row in connection.execute(open_jobs)]
+        for job in jobs:
             _ask_stop(connection, job.id, level)
-    return asked
+    return jobs
 
 
 def _ask_stop(connection: Connection, job_id: int, level: int) -> None:
@@ -260,9 +260,9 @@ def end_job(
     at: float | None = None,
 ) -> bool:
     """Close an open job, now or `at` a time. Return False and change nothing if it is already closed."""
-    told = {"exit_code": exit_code, "error_kind": error_kind, "error": error, "traceback": traceback}
+    outcome = {"exit_code": exit_code, "error_kind": error_kind, "error": error, "traceback": traceback}
     with writing(store) as connection:
-        return _end(connection, job_id, state, at, **told)
+        return _end(connection, job_id, state, at, **outcome)
 
 
 def correct_end(
@@ -270,14 +270,14 @@ def correct_end(
 ) -> bool:
     """Replace the assumed end of a job, whose process was not found, by the end that the process itself reports."""
     concluded = (Job.id == job_id, Job.state.in_((JobState.KILLED, JobState.LOST)))
-    told = {"exit_code": exit_code, "error": redacted_values(storable(error), "error"), "error_kind": None}
-    told |= {} if at is None else {"ended_at": at}
+    outcome = {"exit_code": exit_code, "error": redacted_values(storable(error), "error"), "error_kind": None}
+    outcome |= {} if at is None else {"ended_at": at}
     with writing(store) as connection:
-        move = update(Job).where(*concluded).values(state=state, traceback=None, **told)
+        move = update(Job).where(*concluded).values(state=state, traceback=None, **outcome)
         row = connection.execute(move.returning(Job.run_id, Job.kind)).first()
         if row is not None:
-            words = f"Its process reported later: {row.kind} job {state.value.replace('_', ' ')}."
-            insert_event(connection, row.run_id, state.value, error or words, job_id=job_id)
+            message = f"Its process reported later: {row.kind} job {state.value.replace('_', ' ')}."
+            insert_event(connection, row.run_id, state.value, error or message, job_id=job_id)
     return row is not None
 
 

@@ -55,8 +55,8 @@ def read_series(
 
 def read_ends(store: Store, run_id: int, names: Iterable[str], count: int) -> dict[str, Series]:
     """Return the first and last `count` values of each known metric, or all values if there are fewer."""
-    known = EVERY.where(Metric.value.is_not(None)).limit(count)
-    first, last = known.order_by(Metric.step), known.order_by(Metric.step.desc())
+    with_value = EVERY.where(Metric.value.is_not(None)).limit(count)
+    first, last = with_value.order_by(Metric.step), with_value.order_by(Metric.step.desc())
 
     def of(name_id: int) -> Series:
         part = {"run_id": run_id, "name_id": name_id, "lo": MIN_STEP, "hi": MAX_STEP}
@@ -89,23 +89,23 @@ def _ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
     """Return the ids of known names."""
     stored = {name: clean(name) for name in names}
     statement = select(MetricName.name, MetricName.id).where(MetricName.name.in_(stored.values()))
-    known = {name: id for name, id in connection.execute(statement)}
-    return {name: known[own] for name, own in stored.items() if own in known}
+    ids_by_name = {name: id for name, id in connection.execute(statement)}
+    return {name: ids_by_name[stored_name] for name, stored_name in stored.items() if stored_name in ids_by_name}
 
 
 def _one(connection: Connection, parameters: dict[str, int], points: int) -> Series:
     """Return the points of one series."""
     if connection.execute(BEYOND, parameters | {"points": points}).first() is None:
         return _series(connection.execute(EVERY, parameters).all())
-    kept: list[Any] = [connection.execute(FIRST, parameters).one(), connection.execute(LAST, parameters).one()]
-    first, last = kept[0].step, kept[1].step
+    rows: list[Any] = [connection.execute(FIRST, parameters).one(), connection.execute(LAST, parameters).one()]
+    first, last = rows[0].step, rows[1].step
     bounds = {"first": first, "last": last, "width": range_width(first, last, points)}
     total = 0
     for low_step, low, high_step, high, n in connection.execute(EXTREMES, parameters | bounds):
         total += n
         if low is not None:
-            kept += [(low_step, low), (high_step, high)]
-    return _series(kept, total)
+            rows += [(low_step, low), (high_step, high)]
+    return _series(rows, total)
 
 
 def range_width(first: int, last: int, points: int) -> int:
@@ -119,12 +119,12 @@ def _extremes() -> Select[Any]:
     Looking up their steps afterwards is five times faster than window functions, and faster than SQLite's bare columns.
     """
     first, last, width = (bindparam(name, type_=Integer) for name in ("first", "last", "width"))
-    own = (Metric.run_id == bindparam("run_id"), Metric.name_id == bindparam("name_id"))
+    of_metric = (Metric.run_id == bindparam("run_id"), Metric.name_id == bindparam("name_id"))
     bucket = ((Metric.step - first) // width).label("bucket")
     low, high, n = func.min(Metric.value).label("low"), func.max(Metric.value).label("high"), func.count().label("n")
     bounds = (
         select(bucket, low, high, n)
-        .where(*own, Metric.step.between(first, last))
+        .where(*of_metric, Metric.step.between(first, last))
         .group_by("bucket")  # PostgreSQL does not see that two expressions with parameters are equal
         .cte("bounds")
     )
@@ -134,14 +134,14 @@ def _extremes() -> Select[Any]:
         inside = Metric.step.between(begin, begin + (width - 1))
         return (
             select(Metric.step)
-            .where(*own, Metric.value == value, inside)
+            .where(*of_metric, Metric.value == value, inside)
             .order_by(Metric.step)
             .limit(1)
             .scalar_subquery()
         )
 
-    found = bounds.c
-    return select(step_of(found.low), found.low, step_of(found.high), found.high, found.n)
+    ranges = bounds.c
+    return select(step_of(ranges.low), ranges.low, step_of(ranges.high), ranges.high, ranges.n)
 
 
 EXTREMES = _extremes()

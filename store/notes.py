@@ -59,31 +59,31 @@ def list_trace_tags(store: Store) -> list[str]:
         return list(connection.scalars(select(TraceTag.name).distinct().order_by(TraceTag.name)))
 
 
-def list_tagged(store: Store, run_id: int, most: int) -> dict[int, tuple[str, ...]]:
-    """Return the tags of the first `most` tagged completions of a run, by id in the order of their steps."""
+def list_tagged(store: Store, run_id: int, limit: int) -> dict[int, tuple[str, ...]]:
+    """Return the tags of the first `limit` tagged completions of a run, by id in the order of their steps."""
     tagged = select(Completion.id).join(TraceTag, TraceTag.completion_id == Completion.id)
     tagged = tagged.where(Completion.run_id == run_id).group_by(Completion.id, Completion.step)
     with reading(store) as connection:
-        ids = list(connection.scalars(tagged.order_by(Completion.step, Completion.id).limit(most)))
-    known = get_remarks(store, "completion", ids)
-    return {id: known[id].tags for id in ids if id in known}
+        ids = list(connection.scalars(tagged.order_by(Completion.step, Completion.id).limit(limit)))
+    remarks = get_remarks(store, "completion", ids)
+    return {id: remarks[id].tags for id in ids if id in remarks}
 
 
 def get_remarks(store: Store, kind: TraceKind, ids: Iterable[int]) -> dict[int, Remarks]:
     """Return tags and notes by trace id; traces without any are left out."""
-    wanted = sorted(set(ids))
-    found: dict[int, Remarks] = {}
+    sorted_ids = sorted(set(ids))
+    remarks_by_id: dict[int, Remarks] = {}
     with reading(store) as connection:
-        for start in range(0, len(wanted), PAGE):
-            part = wanted[start : start + PAGE]
+        for start in range(0, len(sorted_ids), PAGE):
+            part = sorted_ids[start : start + PAGE]
             tag_owner, note_owner = _owner(TraceTag, kind), _owner(TraceNote, kind)
             tags = select(tag_owner, TraceTag.name).where(tag_owner.in_(part)).order_by(TraceTag.name)
             for id, name in connection.execute(tags):
-                known = found.get(id, Remarks())
-                found[id] = known._replace(tags=(*known.tags, name))
+                remarks = remarks_by_id.get(id, Remarks())
+                remarks_by_id[id] = remarks._replace(tags=(*remarks.tags, name))
             for id, text in connection.execute(select(note_owner, TraceNote.text).where(note_owner.in_(part))):
-                found[id] = found.get(id, Remarks())._replace(note=text)
-    return found
+                remarks_by_id[id] = remarks_by_id.get(id, Remarks())._replace(note=text)
+    return remarks_by_id
 
 
 def _owner(table: type[TraceTag] | type[TraceNote], kind: TraceKind) -> Any:

@@ -60,8 +60,8 @@ def sparklines(connection: Connection, chosen: Select[Any]) -> dict[int, list[fl
 
     value = func.coalesce(*(latest(name) for name in SPARKLINE_METRICS))
     statement = select(Run.id, value).join(number, true()).where(Run.id.in_(chosen)).order_by(Run.id, number.c.i)
-    found: dict[int, list[float]] = defaultdict(list)
+    points_by_run: dict[int, list[float]] = defaultdict(list)
     for run_id, point in connection.execute(statement):
         if _is_finite(point):
-            found[run_id].append(point)
-    return found
+            points_by_run[run_id].append(point)
+    return points_by_run

@@ -120,28 +120,28 @@ def read_rollups(
     Each run gets at most `points + 1` ranges, equally wide in all runs, and none if it lacks the metric. If the runs
     have at most `points` steps there, these are the values themselves. Values outside of `lo` to `hi` do not count.
     """
-    wanted = list(dict.fromkeys(run_ids))
+    distinct_ids = list(dict.fromkeys(run_ids))
     with reading(store) as connection:
         name_id = connection.scalar(select(MetricName.id).where(MetricName.name == clean(name)))
-        found = [] if name_id is None else connection.execute(_extent(wanted, name_id, lo, hi)).all()
-        known = [row for row in found if row.first is not None]
-        if name_id is None or not known:
-            return {run_id: _band([], 1) for run_id in wanted}
-        first, last = min(row.first for row in known), max(row.last for row in known)
+        extents = [] if name_id is None else connection.execute(_extent(distinct_ids, name_id, lo, hi)).all()
+        present = [row for row in extents if row.first is not None]
+        if name_id is None or not present:
+            return {run_id: _band([], 1) for run_id in distinct_ids}
+        first, last = min(row.first for row in present), max(row.last for row in present)
         width, level = _resolution(last - first + 1, points)
-        rows = connection.execute(_ranges([row.id for row in known], name_id, first, last, width, level)).all()
-    by_run: dict[int, list[Any]] = {run_id: [] for run_id in wanted}
+        rows = connection.execute(_ranges([row.id for row in present], name_id, first, last, width, level)).all()
+    by_run: dict[int, list[Any]] = {run_id: [] for run_id in distinct_ids}
     for run_id, *values in rows:
         by_run[run_id].append(values)
-    return {run_id: _band(own, width) for run_id, own in by_run.items()}
+    return {run_id: _band(values_of_run, width) for run_id, values_of_run in by_run.items()}
 
 
 def _extent(run_ids: Sequence[int], name_id: int, lo: int | None, hi: int | None) -> Select[Any]:
     """Select the first and last step of a metric in each run."""
-    own = [Metric.run_id == Run.id, Metric.name_id == name_id]
-    own += ([] if lo is None else [Metric.step >= lo]) + ([] if hi is None else [Metric.step <= hi])
+    of_metric = [Metric.run_id == Run.id, Metric.name_id == name_id]
+    of_metric += ([] if lo is None else [Metric.step >= lo]) + ([] if hi is None else [Metric.step <= hi])
     first, last = (
-        select(Metric.step).where(*own).order_by(order).limit(1).scalar_subquery()
+        select(Metric.step).where(*of_metric).order_by(order).limit(1).scalar_subquery()
         for order in (Metric.step, Metric.step.desc())
     )
     return select(Run.id, first.label("first"), last.label("last")).where(Run.id.in_(run_ids))

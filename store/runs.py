@@ -91,26 +91,26 @@ def find_run(store: Store, name_or_uid: str) -> RunRef:
     with reading(store) as connection:
         rows = connection.execute(select(Run.id, Run.uid, Run.name)).all()
     by_uid = [row for row in rows if str(row.uid) == name_or_uid]
-    found = by_uid or [row for row in rows if row.name == name_or_uid]
-    if not found:
-        found = [row for row in rows if str(row.id) == name_or_uid and any(checking.faults(_RUN, {"uid": row.uid}))]
-    if len(found) == 1:
-        return RunRef(found[0].id, str(found[0].uid))
-    if found:
-        uids = _list(str(row.uid) for row in found)
-        raise StoreError(f"{len(found)} runs are named {name_or_uid!r}. Use a uid ({uids}).")
-    known = {str(word) for row in rows for word in (row.name, row.uid)}
-    close = difflib.get_close_matches(name_or_uid, known, n=3)
+    matches = by_uid or [row for row in rows if row.name == name_or_uid]
+    if not matches:
+        matches = [row for row in rows if str(row.id) == name_or_uid and any(checking.faults(_RUN, {"uid": row.uid}))]
+    if len(matches) == 1:
+        return RunRef(matches[0].id, str(matches[0].uid))
+    if matches:
+        uids = _list(str(row.uid) for row in matches)
+        raise StoreError(f"{len(matches)} runs are named {name_or_uid!r}. Use a uid ({uids}).")
+    known_words = {str(word) for row in rows for word in (row.name, row.uid)}
+    close = difflib.get_close_matches(name_or_uid, known_words, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "list them with `python -m store runs`."
     raise StoreError(f"There is no run {name_or_uid!r} in {store.where}: {hint}")
 
 
 def get_run(store: Store, run_id: int) -> RunDetail:
     """Return a run with the job that decides its status. Raises StoreError if it does not exist or is invalid."""
-    found = get_runs(store, [run_id])
-    if run_id not in found:
+    by_id = get_runs(store, [run_id])
+    if run_id not in by_id:
         raise StoreError("This run is no longer in the database.")
-    return found[run_id]
+    return by_id[run_id]
 
 
 def get_runs(store: Store, ids: Sequence[int]) -> dict[int, RunDetail]:
@@ -119,8 +119,8 @@ def get_runs(store: Store, ids: Sequence[int]) -> dict[int, RunDetail]:
     with reading(store) as connection:
         rows = connection.execute(select(Run.__table__).where(Run.id.in_(ids))).mappings().all()
         tags = _tags(connection, select(Run.id).where(Run.id.in_(ids)))
-        wanted = select(main.scalar_subquery()).select_from(Run).where(Run.id.in_(ids))
-        jobs = {job.run_id: job for job in connection.execute(_jobs().where(Job.id.in_(wanted)))}
+        main_jobs = select(main.scalar_subquery()).select_from(Run).where(Run.id.in_(ids))
+        jobs = {job.run_id: job for job in connection.execute(_jobs().where(Job.id.in_(main_jobs)))}
     return {row["id"]: _detail(row, tags[row["id"]], jobs.get(row["id"])) for row in rows}
 
 
@@ -190,8 +190,8 @@ def list_configurations(
     store: Store, *, method: str, model: str, dataset: str, newest: int | None = None
 ) -> dict[int, dict[str, Any]]:
     """Return the configurations, by run id, of a method's runs on a base model and dataset, newest first."""
-    alike = (Run.method == method, Run.model == model, Run.dataset == dataset)
-    statement = select(Run.id, Run.config).where(*alike).order_by(Run.id.desc()).limit(newest)
+    same_setup = (Run.method == method, Run.model == model, Run.dataset == dataset)
+    statement = select(Run.id, Run.config).where(*same_setup).order_by(Run.id.desc()).limit(newest)
     with reading(store) as connection:
         return {row.id: row.config for row in connection.execute(statement)}
 
@@ -273,20 +273,20 @@ def _list(words: Any) -> str:
 
 def _readable(row: RowMapping) -> dict[str, Any]:
     """Return a row of the runs table with `broken` set and empty values in place of invalid ones."""
-    found, broken = dict(row), None
-    for table, part in _parts(tuple(found)):
-        if all(found[label] is None for label, _, _, _ in part):
+    values, broken = dict(row), None
+    for table, part in _parts(tuple(values)):
+        if all(values[label] is None for label, _, _, _ in part):
             continue
         for label, name, nullable, check in part:
-            value = found[label]
+            value = values[label]
             fault = (None if nullable else "is missing") if value is None else check(value)
             if fault is not None:
-                found[label] = checking.empty(table.c[name])
+                values[label] = checking.empty(table.c[name])
                 broken = broken or f"{name} of its {table.name} {fault}"
     if broken is not None:
-        found |= {"name": found["name"] or f"run {row['id']}", "uid": str(row["uid"]), "status": BROKEN}
-    found["broken"] = broken
-    return found
+        values |= {"name": values["name"] or f"run {row['id']}", "uid": str(row["uid"]), "status": BROKEN}
+    values["broken"] = broken
+    return values
 
 
 @lru_cache(maxsize=8)
@@ -294,8 +294,8 @@ def _parts(labels: tuple[str, ...]) -> list[tuple[Any, list[tuple[str, str, bool
     """Return the source tables of labels, with each label's column, whether it may be NULL, and its check."""
 
     def part(table: Any, columns: dict[str, str]) -> list[tuple[str, str, bool, checking.Check]]:
-        found = [(label, table.c[name]) for label, name in columns.items() if label in labels]
-        return [(label, column.name, bool(column.nullable), checking.check_of(column)) for label, column in found]
+        present = [(label, table.c[name]) for label, name in columns.items() if label in labels]
+        return [(label, column.name, bool(column.nullable), checking.check_of(column)) for label, column in present]
 
     return [(table, part(table, columns)) for table, columns in PARTS.items()]
 
@@ -340,12 +340,12 @@ def _latest_evaluation(*which: ColumnElement[bool]) -> ScalarSelect[int]:
 
 
 def _tags(connection: Connection, chosen: Select[Any]) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = defaultdict(list)
+    tags_by_run: dict[int, list[str]] = defaultdict(list)
     for run_id, name in connection.execute(
         select(Tag.run_id, Tag.name).where(Tag.run_id.in_(chosen)).order_by(Tag.name)
     ):
-        found[run_id].append(name)
-    return found
+        tags_by_run[run_id].append(name)
+    return tags_by_run
 
 
 def _kept(columns: dict[str, Any]) -> dict[str, Any]:

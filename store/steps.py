@@ -35,7 +35,7 @@ PUT_SUMMARY = (
     "INSERT INTO step_summary (run_id, step, figures) VALUES (?, ?, ?) "
     "ON CONFLICT (run_id, step) DO UPDATE SET figures = excluded.figures"
 )
-SAID = (
+COMPLETIONS_OF_STEP = (
     'SELECT generation, "group", "index", example_id, text, answer_start, answer_end, answer, wellformed, correct, '
     "reasoning_steps, tokens, truncated, reward, rewards FROM completion WHERE run_id = ? AND step = ?"
 )
@@ -84,7 +84,7 @@ def record_step(
         cursor.executemany(ADD_COMPLETION, texts)
         add_sampled(cursor, run_id, step, completions, measured or {})
         if completions:
-            every = completions if is_new else _said(cursor, run_id, step)
+            every = completions if is_new else _step_completions(cursor, run_id, step)
             figures = summarize(every, _true_counts(cursor, every))
             cursor.execute(PUT_SUMMARY, (run_id, step, json.dumps(figures)))
         cursor.execute(ADVANCE_RUN, (step, run_id, step))
@@ -137,11 +137,11 @@ def _beat(cursor: DriverCursor, job_id: int) -> int:
     return row[0] if row else 0
 
 
-def _said(cursor: DriverCursor, run_id: int, step: int) -> list[CompletionRow]:
+def _step_completions(cursor: DriverCursor, run_id: int, step: int) -> list[CompletionRow]:
     """Return a step's completions with the fields that summaries need."""
-    found = []
+    completions = []
     for (
-        *own,
+        *identity_columns,
         text,
         start,
         end,
@@ -153,9 +153,9 @@ def _said(cursor: DriverCursor, run_id: int, step: int) -> list[CompletionRow]:
         truncated,
         reward,
         rewards,
-    ) in cursor.execute(SAID, (run_id, step)).fetchall():
-        generation, group, index, example_id = own
-        found.append(
+    ) in cursor.execute(COMPLETIONS_OF_STEP, (run_id, step)).fetchall():
+        generation, group, index, example_id = identity_columns
+        completions.append(
             CompletionRow(
                 text=text,
                 answer_span=None if start is None else (start, end),
@@ -173,7 +173,7 @@ def _said(cursor: DriverCursor, run_id: int, step: int) -> list[CompletionRow]:
                 example_id=example_id,
             )
         )
-    return found
+    return completions
 
 
 def _true_counts(cursor: DriverCursor, completions: Sequence[CompletionRow]) -> dict[int, int | None]:
@@ -191,17 +191,17 @@ def _metric_rows(store: Store, run_id: int, step: int, metrics: Mapping[str, flo
 
 def _metric_ids(store: Store, names: Iterable[str]) -> dict[str, int]:
     """Return the ids of metric names; new names are committed at once, so that their ids can be cached."""
-    known = store.metric_ids
-    missing = {name: _stored_name(name) for name in names if name not in known}
+    ids_by_name = store.metric_ids
+    missing = {name: _stored_name(name) for name in names if name not in ids_by_name}
     if missing:
         stored = set(missing.values())
         with writing(store) as connection:
             add = upsert(connection.dialect.name, MetricName).on_conflict_do_nothing()
             connection.execute(add, [{"name": name} for name in sorted(stored)])
-            named = select(MetricName.name, MetricName.id).where(MetricName.name.in_(stored))
-            ids = {name: id for name, id in connection.execute(named)}
-        known.update((name, ids[cleaned]) for name, cleaned in missing.items())
-    return known
+            statement = select(MetricName.name, MetricName.id).where(MetricName.name.in_(stored))
+            ids = {name: id for name, id in connection.execute(statement)}
+        ids_by_name.update((name, ids[cleaned]) for name, cleaned in missing.items())
+    return ids_by_name
 
 
 def _stored_name(name: str) -> str:
@@ -215,5 +215,5 @@ def _stored_name(name: str) -> str:
 
 def _completion_row(run_id: int, step: int, row: CompletionRow) -> tuple[Any, ...]:
     *trace, rewards = trace_columns(row).values()
-    own = (row.generation, row.group, row.index, row.example_id, finite(row.advantage))
-    return (run_id, step, *own, *trace, json.dumps(rewards))
+    identity_columns = (row.generation, row.group, row.index, row.example_id, finite(row.advantage))
+    return (run_id, step, *identity_columns, *trace, json.dumps(rewards))

@@ -29,11 +29,11 @@ def list_recorded(store: Store, run_ids: Sequence[int]) -> dict[str, frozenset[i
         .where(Run.id.in_(run_ids), recorded.exists())
         .order_by(MetricName.name)
     )
-    found: dict[str, set[int]] = {}
+    runs_by_metric: dict[str, set[int]] = {}
     with reading(store) as connection:
         for name, run_id in connection.execute(statement):
-            found.setdefault(name, set()).add(run_id)
-    return {name: frozenset(ids) for name, ids in found.items()}
+            runs_by_metric.setdefault(name, set()).add(run_id)
+    return {name: frozenset(ids) for name, ids in runs_by_metric.items()}
 
 
 def read_clocks(store: Store, run_ids: Sequence[int], knots: int = KNOTS) -> dict[int, Clock]:
@@ -96,9 +96,9 @@ def read_summary(store: Store, run_ids: Sequence[int], name: str) -> dict[int, S
         ends: dict[int, list[Any]] = {
             id: list(connection.scalars(newest, {"run": id, "name": name_id})) for id in run_ids if name_id
         }
-    known = {id: values for id, values in ends.items() if values}
-    whole = read_rollups(store, list(known), name, points=1)
-    return {run_id: _summary(values, whole[run_id]) for run_id, values in known.items()}
+    values_by_run = {id: values for id, values in ends.items() if values}
+    whole = read_rollups(store, list(values_by_run), name, points=1)
+    return {run_id: _summary(values, whole[run_id]) for run_id, values in values_by_run.items()}
 
 
 def _summary(newest: Sequence[float], whole: Band) -> Summary:

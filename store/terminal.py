@@ -11,10 +11,10 @@ _FORMULA = re.compile(r"[=@+\-\uff1d\uff20\uff0b\uff0d]")
 
 def shown(text: Any) -> str:
     """Return the text with U+FFFD in place of cursor movements, colours and direction marks."""
-    known = str(text)
-    if known.isascii() and known.isprintable():
-        return known
-    return "".join(each if each.isprintable() or each == "\n" else _replacement(each) for each in known)
+    string = str(text)
+    if string.isascii() and string.isprintable():
+        return string
+    return "".join(each if each.isprintable() or each == "\n" else _replacement(each) for each in string)
 
 
 def cell(text: Any, most: int = LONGEST) -> str:

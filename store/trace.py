@@ -173,9 +173,9 @@ def read_box(body: str) -> int | None:
         return None
     text = _WRAPPED.sub(r" \1 ", body)
     text = _SPACING.sub("", text).replace("{,}", ",").strip().strip("$").strip()
-    found = read_count(text)
-    number = _BOXED.fullmatch(text) if found is None else None
-    return int(number[1].replace(",", "")) if number else found
+    count = read_count(text)
+    number = _BOXED.fullmatch(text) if count is None else None
+    return int(number[1].replace(",", "")) if number else count
 
 
 def _answer_span(tags: list[_Tag]) -> tuple[int, int] | None:
@@ -189,24 +189,24 @@ def _first_violation(text: str, tags: list[_Tag], style: Style) -> Violation | N
     """Check the tags and the text between them from left to right, and return the first violation."""
     expected = GRAMMAR[style]
     end = 0
-    for i, wanted in enumerate(expected):
-        found = tags[i] if i < len(tags) else None
-        gap_end = found.start if found else len(text)
-        in_body = wanted.startswith("</")
+    for i, expected_tag in enumerate(expected):
+        tag = tags[i] if i < len(tags) else None
+        gap_end = tag.start if tag else len(text)
+        in_body = expected_tag.startswith("</")
         solid = _SOLID.search(text, end, gap_end)
         if solid and not in_body:
             return _stray(text, solid.start(), i, expected)
-        if found is None:
-            rule = f"{wanted} closes the body" if in_body else f"{wanted} comes {_after(i, expected)}"
-            return Violation(rule, len(text), f"The text ends before {wanted}.")
-        if found.name != wanted:
-            return _wrong_tag(found, wanted, i, expected)
+        if tag is None:
+            rule = f"{expected_tag} closes the body" if in_body else f"{expected_tag} comes {_after(i, expected)}"
+            return Violation(rule, len(text), f"The text ends before {expected_tag}.")
+        if tag.name != expected_tag:
+            return _wrong_tag(tag, expected_tag, i, expected)
         if in_body and not solid:
-            body = f"{expected[i - 1]}…{wanted}"
+            body = f"{expected[i - 1]}…{expected_tag}"
             return Violation(
-                f"{body} holds some text", found.start, f"There is nothing between {expected[i - 1]} and {wanted}."
+                f"{body} holds some text", tag.start, f"There is nothing between {expected[i - 1]} and {expected_tag}."
             )
-        end = found.end
+        end = tag.end
     return _trailing(text, end, expected)
 
 
@@ -224,17 +224,15 @@ def _stray(text: str, position: int, i: int, expected: tuple[str, ...]) -> Viola
     return Violation(rule, position, f"{excerpt} stands between {expected[i - 1]} and {expected[i]}.")
 
 
-def _wrong_tag(found: _Tag, wanted: str, i: int, expected: tuple[str, ...]) -> Violation:
-    if found.name not in expected:
+def _wrong_tag(tag: _Tag, expected_tag: str, i: int, expected: tuple[str, ...]) -> Violation:
+    if tag.name not in expected:
+        return Violation("an answer without thinking has no think tags", tag.start, f"{tag.name} does not belong here.")
+    if tag.name in expected[:i]:
         return Violation(
-            "an answer without thinking has no think tags", found.start, f"{found.name} does not belong here."
-        )
-    if found.name in expected[:i]:
-        return Violation(
-            f"{found.name} occurs once", found.start, f"{found.name} occurs a second time, before {wanted}."
+            f"{tag.name} occurs once", tag.start, f"{tag.name} occurs a second time, before {expected_tag}."
         )
     return Violation(
-        f"the tags come in the order {' '.join(expected)}", found.start, f"{found.name} comes before {wanted}."
+        f"the tags come in the order {' '.join(expected)}", tag.start, f"{tag.name} comes before {expected_tag}."
     )
 
 

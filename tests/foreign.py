@@ -80,7 +80,7 @@ def run_with_everything(store: Store, name: str = "demo") -> RunRef:
 
 def mutations(seed: int, number: int) -> Iterator[tuple[str, str, Any]]:
     """Table, column and a value for it: every column of a run's tables first, then at random."""
-    tables = [table.name for table in transfer.owned()] + ["example", "example_image", "media", "metric_name"]
+    tables = [table.name for table in transfer.run_tables()] + ["example", "example_image", "media", "metric_name"]
     columns = [(name, column.name) for name in tables for column in Base.metadata.tables[name].columns]
     chance = random.Random(seed)
     for place in range(number):

@@ -129,7 +129,7 @@ class Recorder(Gatherer, TrainerCallback):
             number: Known(id, None) for number, id in zip(numbers, ids, strict=True) if id is not None
         }
         completions = rows.completion_rows(record.completions, self.style, self.weights, known)
-        metrics = rows.named(record.metrics)
+        metrics = rows.store_names(record.metrics)
         self.stop_requested = record_step(
             store,
             self.run_id,

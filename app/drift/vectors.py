@@ -16,7 +16,7 @@ from store import embeddings
 from store.db.engine import Store
 from store.db.rows import RunRow
 from store.embeddings import EncoderRow
-from store.evaluations.texts import count_said, said
+from store.evaluations.texts import count_prediction_texts, read_prediction_texts
 from store.examples import get_examples
 from trainer.spec import wording
 from trainer.spec.config import EvaluationConfig
@@ -40,7 +40,7 @@ def encoder(store: Store, runs: Sequence[RunRow]) -> EncoderRow | None:
 def count_missing(store: Store, runs: Sequence[RunRow], encoder: EncoderRow | None) -> int:
     """Return the number of the runs' answers without a vector."""
     if encoder is None:
-        return count_said(store, [run.id for run in runs])[0]
+        return count_prediction_texts(store, [run.id for run in runs])[0]
     return int((~drift(store, runs, encoder).embedded).sum())
 
 
@@ -53,7 +53,7 @@ def drift(store: Store, runs: Sequence[RunRow], encoder: EncoderRow) -> Drift:
 # Cached as a resource: copying thousands of vectors at each rerun would be slower than the rest of the page.
 @st.cache_resource(max_entries=3, show_spinner="Reading traces", hash_funcs={Store: attrgetter("url")})
 def _drift(store: Store, run_ids: tuple[int, ...], encoder: EncoderRow, stamp: Stamp) -> Drift:
-    rows = said(store, run_ids)
+    rows = read_prediction_texts(store, run_ids)
     bodies = [wording.said(text, think) for text, think in zip(rows.text, rows.think, strict=True)]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(bodies))}
     ids, example = np.unique(rows.example_id, return_inverse=True)
@@ -84,4 +84,4 @@ def _axes(store: Store, run_ids: tuple[int, ...], encoder: EncoderRow, stamp: St
 
 
 def _stamp(store: Store, run_ids: Sequence[int], encoder: EncoderRow) -> Stamp:
-    return (*count_said(store, run_ids), embeddings.count_embeddings(store, encoder.id))
+    return (*count_prediction_texts(store, run_ids), embeddings.count_embeddings(store, encoder.id))

@@ -50,14 +50,14 @@ def backup(store: Store, folder: Path) -> WrittenBackup:
         private.make_folder(folder)
         _copy_database(source, unfinished)
         # The copy lists every image it needs, and stored images never change, so they can be copied afterwards.
-        copied, lost = files.copy(store.media, folder / IMAGES, _hashes(unfinished))
+        copied, missing = files.copy(store.media, folder / IMAGES, _hashes(unfinished))
         ownership.forget(unfinished)
         os.replace(unfinished, folder / NAME)
     except OSError as error:
         raise StoreError(
             f"{folder} cannot be written ({error.strerror}). Free some space, or name another folder."
         ) from None
-    return WrittenBackup(folder / NAME, copied, lost)
+    return WrittenBackup(folder / NAME, copied, missing)
 
 
 def restore(folder: Path, url: str) -> WrittenBackup:
@@ -76,17 +76,17 @@ def restore(folder: Path, url: str) -> WrittenBackup:
     try:
         private.make_folder(target.parent)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".restore-") as work:
-            made = Path(work, NAME)
-            _copy_database(folder / NAME, made)
-            ownership.forget(made)
-            _settle(made)
-            copied, lost = files.copy(folder / IMAGES, media_place(target), _hashes(made))
-            os.replace(made, target)
+            restored = Path(work, NAME)
+            _copy_database(folder / NAME, restored)
+            ownership.forget(restored)
+            _settle(restored)
+            copied, missing = files.copy(folder / IMAGES, media_place(target), _hashes(restored))
+            os.replace(restored, target)
     except OSError as error:
         raise StoreError(
             f"{target.parent} cannot be written ({error.strerror}). Name another location with --db."
         ) from None
-    return WrittenBackup(target, copied, lost)
+    return WrittenBackup(target, copied, missing)
 
 
 def _file_of(store: Store, advice: str) -> Path:

@@ -26,11 +26,13 @@ class CopiedTable(NamedTuple):
     rows: int
 
 
-def copy(source: Store, target: Store, said: Callable[[CopiedTable], None] = lambda copied: None) -> list[CopiedTable]:
+def copy(
+    source: Store, target: Store, on_table: Callable[[CopiedTable], None] = lambda copied: None
+) -> list[CopiedTable]:
     """Copy every row and image, in one transaction on each side, so that runs can continue to write to `source`.
 
-    `said` is called with each copied table. Raises StoreError, with nothing stored, unless `target` is empty and ends
-    up with the same rows and images.
+    `on_table` is called with each copied table. Raises StoreError, with nothing stored, unless `target` is empty and
+    ends up with the same rows and images.
     """
     done = []
     with reading(source) as origin, writing(target) as place:
@@ -44,10 +46,10 @@ def copy(source: Store, target: Store, said: Callable[[CopiedTable], None] = lam
             if _digest(origin, table) != _digest(place, table):
                 raise StoreError(f"The copy of table {table.name} differs from the original, so nothing was stored.")
             done.append(CopiedTable(table.name, place.scalar(select(func.count()).select_from(table)) or 0))
-            said(done[-1])
+            on_table(done[-1])
         _go_on_counting(place)
         done.append(CopiedTable("image files", _copy_images(origin, source, target)))
-        said(done[-1])
+        on_table(done[-1])
     if target.engine.dialect.name == "postgresql":
         with target.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as place:
             place.execute(text("VACUUM (ANALYZE)"))  # without statistics, queries read more than needed
@@ -87,9 +89,9 @@ def _go_on_counting(connection: Connection) -> None:
 
 def _copy_images(origin: Connection, source: Store, target: Store) -> int:
     hashes = origin.scalars(select(Base.metadata.tables["media"].c.sha256)).all()
-    copied, lost = files.copy(source.media, target.media, hashes)
-    if lost:
+    copied, missing = files.copy(source.media, target.media, hashes)
+    if missing:
         raise StoreError(
-            f"{lost:,} images in {source.media} are missing or damaged, so nothing was stored. Restore them first."
+            f"{missing:,} images in {source.media} are missing or damaged, so nothing was stored. Restore them first."
         )
     return copied

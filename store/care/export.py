@@ -72,13 +72,13 @@ def write_dataset(store: Store, rows: Iterable[StoredCompletion], folder: Path) 
             usable.setdefault((row.example_id, row.think_text), row)
         if len(usable) > MOST_TRACES:
             raise StoreError(f"More than {MOST_TRACES:,} correct traces are selected. Narrow the selection.")
-    known = get_examples(store, {example_id for example_id, _ in usable})
+    examples = get_examples(store, {example_id for example_id, _ in usable})
     lines = []
     try:
         (folder / "images").mkdir(parents=True)
-        names = _copy_images(store, known.values(), folder)
+        names = _copy_images(store, examples.values(), folder)
         for (example_id, think), row in usable.items():
-            example = known[example_id]
+            example = examples[example_id]
             images = [names[sha256] for sha256 in example.images if sha256 in names]
             if images and len(images) == len(example.images):
                 lines.append(_example_line(example, row, think, images))
@@ -94,10 +94,10 @@ def write_dataset(store: Store, rows: Iterable[StoredCompletion], folder: Path) 
     return len(lines)
 
 
-def _copy_images(store: Store, known: Iterable[StoredExample], folder: Path) -> dict[str, str]:
+def _copy_images(store: Store, examples: Iterable[StoredExample], folder: Path) -> dict[str, str]:
     """Copy images into the folder; return their relative paths by hash, without missing or damaged ones."""
     names = {}
-    for sha256 in {sha256 for example in known for sha256 in example.images}:
+    for sha256 in {sha256 for example in examples for sha256 in example.images}:
         with suppress(files.Lost):
             (folder / "images" / sha256).write_bytes(files.content(store.media, sha256))
             names[sha256] = f"images/{sha256}"

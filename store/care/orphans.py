@@ -36,16 +36,16 @@ def find(store: Store) -> Orphans:
     with reading(store) as connection:
         examples = connection.scalar(select(func.count()).select_from(Example).where(_unused_examples())) or 0
         images = connection.scalars(select(Media.size).where(_unused_images())).all()
-        known = set(connection.scalars(select(Media.sha256)))
+        known_hashes = set(connection.scalars(select(Media.sha256)))
         runs = set(connection.scalars(select(Run.uid)))
-    files, folders = tuple(media.strays(store.media, known)), tuple(_stray_folders(store, runs))
+    files, folders = tuple(media.strays(store.media, known_hashes)), tuple(_stray_folders(store, runs))
     size = sum(images) + sum(file.size for file in files) + sum(map(_bytes, folders))
     return Orphans(examples, len(images), files, folders, size)
 
 
 def remove(store: Store) -> Orphans:
     """Remove orphans and return what was removed. Raises StoreError if a job or indexing process is active."""
-    found = find(store)
+    removed = find(store)
     with writing(store) as connection:
         _require_rest(connection)
         connection.execute(delete(Example).where(_unused_examples()))
@@ -53,10 +53,10 @@ def remove(store: Store) -> Orphans:
         sha256s = connection.scalars(unused).all()
         connection.execute(delete(ImageHash).where(ImageHash.sha256.in_(unused)))
         connection.execute(delete(Media).where(_unused_images()))
-    media.remove(store.media, [*map(media.name_of, sha256s), *(file.name for file in found.files)])
-    for folder in found.folders:
+    media.remove(store.media, [*map(media.name_of, sha256s), *(file.name for file in removed.files)])
+    for folder in removed.folders:
         shutil.rmtree(folder, ignore_errors=True)
-    return found
+    return removed
 
 
 def _require_rest(connection: Connection) -> None:
@@ -84,18 +84,18 @@ def _keeping_examples() -> Iterator[Column[Any]]:
 def _unused_images() -> ColumnElement[bool]:
     """Return the condition that no used example has an image."""
     unused = select(Example.id).where(_unused_examples())
-    shown = select(ExampleImage.sha256).where(
+    used = select(ExampleImage.sha256).where(
         ExampleImage.sha256 == Media.sha256, ExampleImage.example_id.not_in(unused)
     )
-    return ~shown.exists()
+    return ~used.exists()
 
 
-def _stray_folders(store: Store, known: set[str]) -> Iterator[Path]:
+def _stray_folders(store: Store, known_uids: set[str]) -> Iterator[Path]:
     """Yield the output folders of deleted runs of this database."""
-    mine = ownership.identity(store)
+    database_id = ownership.identity(store)
     for path in sorted((store.folder / ownership.RUN_FOLDERS).glob("*")):
         holder = None if path.is_symlink() else ownership.owner(path)
-        if holder is not None and holder.database == mine and holder.run not in known:
+        if holder is not None and holder.database == database_id and holder.run not in known_uids:
             yield path
 
 

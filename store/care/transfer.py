@@ -89,20 +89,20 @@ def import_runs(store: Store, file: Path, *, anew: bool = False, sha256: str | N
                 unpack_known(file, Path(folder), sha256)
         except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
             raise StoreError(f"{file} cannot be read ({error}). Export the run again.") from None
-        brought = _opened(Path(folder))
+        imported = _opened(Path(folder))
         if sha256 is not None:
-            brought = replace(brought, media=packed_images(file, Path(folder)))
+            imported = replace(imported, media=packed_images(file, Path(folder)))
         try:
-            runs = list_run_heads(brought)[::-1]
+            runs = list_run_heads(imported)[::-1]
             if not runs:
                 raise StoreError(f"{file} contains no run. Export the run again.")
-            here = (
+            present_uids = (
                 set() if anew else {run.uid for run in list_run_heads(store, newest=0, uids=[run.uid for run in runs])}
             )
-            new = [run for run in runs if run.uid not in here] or runs
-            return [copy_run(brought, store, run.id, anew=anew) for run in new]
+            new = [run for run in runs if run.uid not in present_uids] or runs
+            return [copy_run(imported, store, run.id, anew=anew) for run in new]
         finally:
-            brought.close()
+            imported.close()
 
 
 def copy_run(source: Store, target: Store, run_id: int, *, anew: bool = False, completions: bool = True) -> RunRef:
@@ -115,34 +115,42 @@ def copy_run(source: Store, target: Store, run_id: int, *, anew: bool = False, c
         raise StoreError(f"{run.name} has a job that has not ended. Stop the job, or wait for it.")
     uid = new_uid() if anew else run.uid
     where = _rows_of(run_id, completions)
-    with reading(source) as there:
-        ids: Ids = {_EXAMPLE: _bring_examples(source, target, _example_ids(there, where))}
-        with writing(target) as here:
-            if here.scalar(select(Run.id).where(Run.uid == uid)) is not None:
+    with reading(source) as source_connection:
+        ids: Ids = {_EXAMPLE: _bring_examples(source, target, _example_ids(source_connection, where))}
+        with writing(target) as target_connection:
+            if target_connection.scalar(select(Run.id).where(Run.uid == uid)) is not None:
                 raise StoreError(f"The run {uid} already exists. Delete it first, or import this one with --anew.")
-            ids[_METRIC_NAME] = _bring_metric_names(there, here, where[_METRIC])
+            ids[_METRIC_NAME] = _bring_metric_names(source_connection, target_connection, where[_METRIC])
             for table, condition in where.items():
-                _copy_rows(there, here, table, condition, ids, {"uid": uid} if table is _RUN else {}, anew)
-            _join_experiments(there, here, run_id, ids[_RUN][run_id])
-            rollups.build(driver_cursor(here), ids[_RUN][run_id])
+                _copy_rows(
+                    source_connection,
+                    target_connection,
+                    table,
+                    condition,
+                    ids,
+                    {"uid": uid} if table is _RUN else {},
+                    anew,
+                )
+            _join_experiments(source_connection, target_connection, run_id, ids[_RUN][run_id])
+            rollups.build(driver_cursor(target_connection), ids[_RUN][run_id])
     return RunRef(ids[_RUN][run_id], uid)
 
 
-def owned() -> dict[Table, tuple[Column[Any], ...]]:
+def run_tables() -> dict[Table, tuple[Column[Any], ...]]:
     """Return the tables whose rows belong to a run, parents first, with their foreign keys to parents."""
-    found: dict[Table, tuple[Column[Any], ...]] = {_RUN: ()}
+    keys_by_table: dict[Table, tuple[Column[Any], ...]] = {_RUN: ()}
     for table in Base.metadata.sorted_tables:
         keys = sorted(table.foreign_keys, key=lambda key: key.parent.name)
-        links = tuple(key.parent for key in keys if key.ondelete == "CASCADE" and key.column.table in found)
+        links = tuple(key.parent for key in keys if key.ondelete == "CASCADE" and key.column.table in keys_by_table)
         if links and table.name not in LEFT_OUT:
-            found[table] = tuple(link for link in links if link.references(_RUN.c.id)) or links
-    return found
+            keys_by_table[table] = tuple(link for link in links if link.references(_RUN.c.id)) or links
+    return keys_by_table
 
 
 def _rows_of(run_id: int, completions: bool) -> dict[Table, ColumnElement[bool]]:
     """Return the condition that selects the run's rows, by table."""
     where: dict[Table, ColumnElement[bool]] = {_RUN: _RUN.c.id == run_id}
-    for table, links in owned().items():
+    for table, links in run_tables().items():
         if table is not _RUN:
             parents = [next(iter(link.foreign_keys)).column.table for link in links]
             chosen = [
@@ -152,24 +160,26 @@ def _rows_of(run_id: int, completions: bool) -> dict[Table, ColumnElement[bool]]
     return where
 
 
-def _example_ids(there: Connection, where: Mapping[Table, ColumnElement[bool]]) -> list[int]:
-    found: set[int] = set()
+def _example_ids(source_connection: Connection, where: Mapping[Table, ColumnElement[bool]]) -> list[int]:
+    ids: set[int] = set()
     for table, condition in where.items():
         for key in table.foreign_keys:
             if key.column.table is _EXAMPLE:
-                found |= set(there.scalars(select(key.parent).where(condition, key.parent.is_not(None)).distinct()))
-    return sorted(found)
+                ids |= set(
+                    source_connection.scalars(select(key.parent).where(condition, key.parent.is_not(None)).distinct())
+                )
+    return sorted(ids)
 
 
-def _bring_examples(source: Store, target: Store, wanted: list[int]) -> dict[int, int]:
+def _bring_examples(source: Store, target: Store, example_ids: list[int]) -> dict[int, int]:
     """Return new ids by old ids. Raises StoreError if the target has a different example of the same name."""
     ids: dict[int, int] = {}
-    for start in range(0, len(wanted), AT_ONCE):
-        known = get_examples(source, set(wanted[start : start + AT_ONCE]))
-        new = add_examples(target, [_example(source, example) for example in known.values()])
-        there = get_examples(target, set(new))
-        for (old, example), id in zip(known.items(), new, strict=True):
-            if _asks(there[id]) != _asks(example):
+    for start in range(0, len(example_ids), AT_ONCE):
+        source_examples = get_examples(source, set(example_ids[start : start + AT_ONCE]))
+        new = add_examples(target, [_example(source, example) for example in source_examples.values()])
+        target_examples = get_examples(target, set(new))
+        for (old, example), id in zip(source_examples.items(), new, strict=True):
+            if _asks(target_examples[id]) != _asks(example):
                 raise StoreError(
                     f"The example {example.name} has different content in this database, so the run cannot be copied."
                 )
@@ -203,31 +213,31 @@ def _example(store: Store, row: StoredExample) -> ExampleRow:
     )
 
 
-def _bring_metric_names(there: Connection, here: Connection, condition: ColumnElement[bool]) -> dict[int, int]:
+def _bring_metric_names(source: Connection, target: Connection, condition: ColumnElement[bool]) -> dict[int, int]:
     used = select(Metric.name_id).where(condition)
     names = {
-        id: name for id, name in there.execute(select(MetricName.id, MetricName.name).where(MetricName.id.in_(used)))
+        id: name for id, name in source.execute(select(MetricName.id, MetricName.name).where(MetricName.id.in_(used)))
     }
     if names:
         new = [{"name": name} for name in names.values()]
-        here.execute(upsert(here.dialect.name, MetricName).on_conflict_do_nothing(), new)
-    known = {name: id for id, name in here.execute(select(MetricName.id, MetricName.name))}
-    return {id: known[name] for id, name in names.items()}
+        target.execute(upsert(target.dialect.name, MetricName).on_conflict_do_nothing(), new)
+    ids_by_name = {name: id for id, name in target.execute(select(MetricName.id, MetricName.name))}
+    return {id: ids_by_name[name] for id, name in names.items()}
 
 
-def _join_experiments(there: Connection, here: Connection, old_id: int, new_id: int) -> None:
+def _join_experiments(source: Connection, target: Connection, old_id: int, new_id: int) -> None:
     member = select(ExperimentRun.arm, Experiment.uid, Experiment.name, Experiment.matrix, Experiment.created_at)
-    for row in there.execute(member.join(Experiment).where(ExperimentRun.run_id == old_id)):
-        known = here.scalar(select(Experiment.id).where(Experiment.uid == row.uid))
-        if known is None:
+    for row in source.execute(member.join(Experiment).where(ExperimentRun.run_id == old_id)):
+        experiment_id = target.scalar(select(Experiment.id).where(Experiment.uid == row.uid))
+        if experiment_id is None:
             values = {"uid": row.uid, "name": row.name, "matrix": row.matrix, "created_at": row.created_at}
-            known = here.execute(insert(Experiment).values(values).returning(Experiment.id)).scalar_one()
-        here.execute(insert(ExperimentRun).values(experiment_id=known, run_id=new_id, arm=row.arm))
+            experiment_id = target.execute(insert(Experiment).values(values).returning(Experiment.id)).scalar_one()
+        target.execute(insert(ExperimentRun).values(experiment_id=experiment_id, run_id=new_id, arm=row.arm))
 
 
 def _copy_rows(
-    there: Connection,
-    here: Connection,
+    source: Connection,
+    target: Connection,
     table: Table,
     condition: ColumnElement[bool],
     ids: Ids,
@@ -239,11 +249,11 @@ def _copy_rows(
     if has_id:
         statement = statement.returning(table.c.id, sort_by_parameter_order=True)
     moved = ids.setdefault(table, {})
-    for part in _parts(there, table, condition):
+    for part in _parts(source, table, condition):
         rows = [_moved(table, row, ids) | fixed for row in part]
         if anew and table is Job.__table__:
             rows = [row | {"uid": new_uid()} for row in rows]
-        result = here.execute(statement, rows)
+        result = target.execute(statement, rows)
         if has_id:
             moved.update(zip((row["id"] for row in part), result.scalars(), strict=True))
 

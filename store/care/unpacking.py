@@ -80,8 +80,8 @@ def unpack_known(file: Path, folder: Path, sha256: str) -> None:
     Raises StoreError for a file with another hash, OSError, or an exception of `zipfile`.
     """
     with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != sha256:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != sha256:
         raise StoreError(f"{file} is not the file that came with the project. Check out the project again.")
     with zipfile.ZipFile(file) as archive:
         archive.extract(NAME, folder)
@@ -105,32 +105,32 @@ def _with_short_directory(file: Path) -> Path:
 
 def _members(archive: zipfile.ZipFile, file: Path, folder: Path) -> list[zipfile.ZipInfo]:
     """Return the members that an export writes; others are ignored."""
-    wanted = {each.filename: each for each in archive.infolist() if each.filename == NAME or _image_of(each)}
-    if NAME not in wanted:
+    members = {member.filename: member for member in archive.infolist() if member.filename == NAME or _image_of(member)}
+    if NAME not in members:
         raise StoreError(HOLDS_NO_RUN.format(file=file))
-    for each in wanted.values():
-        if each.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise StoreError(f"{each.filename} in {file} has an unsupported compression. Export the run again.")
-        if _image_of(each) and each.file_size > files.MOST_BYTES:
+    for member in members.values():
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise StoreError(f"{member.filename} in {file} has an unsupported compression. Export the run again.")
+        if _image_of(member) and member.file_size > files.MOST_BYTES:
             raise StoreError(
-                f"The image {each.filename} in {file} has {each.file_size >> 20:,} MiB, which "
+                f"The image {member.filename} in {file} has {member.file_size >> 20:,} MiB, which "
                 "is too large for an export."
             )
-    size = sum(each.file_size for each in wanted.values())
+    size = sum(member.file_size for member in members.values())
     if size > max(FREE_BYTES, MOST_UNPACKED * file.stat().st_size):
-        largest = max(wanted.values(), key=lambda each: each.file_size)
+        largest = max(members.values(), key=lambda each: each.file_size)
         raise StoreError(f"{file} is refused: it would unpack to {size / 2**20:,.0f} MiB, mostly {largest.filename}.")
     if size > shutil.disk_usage(folder).free:
         raise StoreError(
             f"There is not enough space in {folder} to unpack {file}. Set TMPDIR to a folder on a larger disk."
         )
-    return list(wanted.values())
+    return list(members.values())
 
 
 def _image_of(member: zipfile.ZipInfo) -> str | None:
     """Return the hash in an image's name, or None for any other member."""
-    found = IMAGE.fullmatch(member.filename)
-    return found.group(1) if found else None
+    match = IMAGE.fullmatch(member.filename)
+    return match.group(1) if match else None
 
 
 def _unpack_image(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
@@ -220,19 +220,19 @@ def _revision(source: sqlite3.Connection, file: Path) -> str:
 
 def _refuse_code(source: sqlite3.Connection, file: Path) -> None:
     """Refuse everything that could run code: views, triggers, virtual tables, computed columns, expression indexes."""
-    found = source.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
-    for kind, name, sql in found:
-        what = None if kind in ("table", "index") else f"a {kind}"
+    entries = source.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
+    for kind, name, sql in entries:
+        feature = None if kind in ("table", "index") else f"a {kind}"
         if kind == "table" and str(sql).upper().split()[1:2] == ["VIRTUAL"]:
-            what = "a virtual table"
-        if what is None and kind == "table" and any(row[6] for row in _pragma(source, "table_xinfo", name)):
-            what = "a table with computed columns"
-        if what is None and kind == "index" and any(row[1] == -2 for row in _pragma(source, "index_xinfo", name)):
-            what = "an index on an expression"
-        if what is None and kind == "index" and " WHERE " in " ".join(str(sql).upper().split()):
-            what = "a partial index"
-        if what is not None:
-            raise StoreError(f"{file} contains {what} named {name!r}, which no export has. Export the run again.")
+            feature = "a virtual table"
+        if feature is None and kind == "table" and any(row[6] for row in _pragma(source, "table_xinfo", name)):
+            feature = "a table with computed columns"
+        if feature is None and kind == "index" and any(row[1] == -2 for row in _pragma(source, "index_xinfo", name)):
+            feature = "an index on an expression"
+        if feature is None and kind == "index" and " WHERE " in " ".join(str(sql).upper().split()):
+            feature = "a partial index"
+        if feature is not None:
+            raise StoreError(f"{file} contains {feature} named {name!r}, which no export has. Export the run again.")
 
 
 def _pragma(source: sqlite3.Connection, name: str, about: str) -> list[Any]:
@@ -240,15 +240,15 @@ def _pragma(source: sqlite3.Connection, name: str, about: str) -> list[Any]:
     return source.execute(f'PRAGMA {name}("{quoted}")').fetchall()
 
 
-def _check_schema(source: sqlite3.Connection, known: MetaData, file: Path) -> None:
+def _check_schema(source: sqlite3.Connection, expected: MetaData, file: Path) -> None:
     """Refuse a file that is damaged or does not have exactly the tables and columns of its version."""
     names = [name for (name,) in source.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     for name in names:
-        if name not in known.tables and name != "alembic_version" and not name.startswith("sqlite_"):
+        if name not in expected.tables and name != "alembic_version" and not name.startswith("sqlite_"):
             raise StoreError(f"{file} contains a table named {name!r}, which no export has. Export the run again.")
-    for table in known.tables.values():
-        there = {row[1] for row in _pragma(source, "table_xinfo", table.name)}
-        if missing := sorted(set(table.columns.keys()) - there):
+    for table in expected.tables.values():
+        columns = {row[1] for row in _pragma(source, "table_xinfo", table.name)}
+        if missing := sorted(set(table.columns.keys()) - columns):
             raise StoreError(f"{file} has no column {table.name}.{missing[0]}. Export the run again.")
     (verdict,) = source.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
@@ -256,21 +256,21 @@ def _check_schema(source: sqlite3.Connection, known: MetaData, file: Path) -> No
     source.set_authorizer(_allowed)
 
 
-def _take_rows(source: sqlite3.Connection, made: sqlite3.Connection, table: Table, file: Path) -> None:
+def _take_rows(source: sqlite3.Connection, target: sqlite3.Connection, table: Table, file: Path) -> None:
     """Copy a table's rows, checking every column."""
-    ours = Base.metadata.tables.get(table.name)
+    current_table = Base.metadata.tables.get(table.name)
     is_json = {column.name for column in table.columns if isinstance(column.type, JSON | JsonObject)}
     keys = table.columns.keys()
-    named = [RENAMED.get((table.name, key), key) for key in keys]
+    current_names = [RENAMED.get((table.name, key), key) for key in keys]
     names = ", ".join(f'"{name}"' for name in keys)
     add = f'INSERT INTO "{table.name}" ({names}) VALUES ({", ".join("?" * len(keys))})'
     rows = source.execute(f'SELECT {names} FROM "{table.name}"')
     while part := rows.fetchmany(ROWS_AT_ONCE):
-        if ours is not None:
+        if current_table is not None:
             for row in part:
-                refuse_faults(ours, _decoded(dict(zip(named, row, strict=True)), is_json), file)
+                refuse_faults(current_table, _decoded(dict(zip(current_names, row, strict=True)), is_json), file)
         try:
-            made.executemany(add, part)
+            target.executemany(add, part)
         except sqlite3.IntegrityError as error:
             raise StoreError(f"{file} has invalid rows in {table.name} ({error}). Export the run again.") from None
 
@@ -296,8 +296,8 @@ _NO_JSON = float("nan")
 def refuse_faults(table: Table, row: dict[str, Any], file: Path) -> None:
     """Raise StoreError for the first column with an invalid value."""
     for name, fault in checking.faults(table, row):
-        what = f"{table.name} {row['id']}" if isinstance(row.get("id"), int) else table.name
-        raise StoreError(f"{file} is refused: {name} of {what} {fault}. Export the run again.")
+        label = f"{table.name} {row['id']}" if isinstance(row.get("id"), int) else table.name
+        raise StoreError(f"{file} is refused: {name} of {label} {fault}. Export the run again.")
 
 
 def _check_links(made: sqlite3.Connection, file: Path) -> None:

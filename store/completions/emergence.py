@@ -90,13 +90,15 @@ class Emergence:
         return _ratio(self.sums["listed"] - self.sums["true"], self.sums["compared"])
 
 
-def emergence(store: Store, run_id: int, *, most: int = MOST_SUMMARIES) -> Emergence:
-    """Return a run's summarized steps, or every 2nd, 3rd … of them if there are more than `most`; may be empty."""
-    own = StepSummary.run_id == run_id
+def emergence(store: Store, run_id: int, *, limit: int = MOST_SUMMARIES) -> Emergence:
+    """Return a run's summarized steps, or every 2nd, 3rd … of them if there are more than `limit`; may be empty."""
+    of_run = StepSummary.run_id == run_id
     number = func.row_number().over(order_by=StepSummary.step).label("number")
-    numbered = select(StepSummary.step, cast(StepSummary.figures, Text).label("figures"), number).where(own).subquery()
+    numbered = (
+        select(StepSummary.step, cast(StepSummary.figures, Text).label("figures"), number).where(of_run).subquery()
+    )
     with reading(store) as connection:
-        every = max(1, -(-connection.execute(select(func.count()).where(own)).scalar_one() // most))
+        every = max(1, -(-connection.execute(select(func.count()).where(of_run)).scalar_one() // limit))
         chosen = select(numbered.c.step, numbered.c.figures).where(numbered.c.number % every == 1 % every)
         rows = connection.execute(chosen.order_by(numbered.c.step)).all()
     # Parsing all steps as one text takes half the time of parsing each separately.
@@ -108,10 +110,10 @@ def probed(store: Store, run_id: int) -> Emergence:
     """Return the same from the finished probes of a run without training completions; an example counts as a group."""
     probes = (Evaluation.run_id == run_id, Evaluation.kind == "probe", Evaluation.ended_at.is_not(None))
     with reading(store) as connection:
-        found = connection.execute(
+        probe_rows = connection.execute(
             select(Evaluation.step, Evaluation.id).where(*probes).order_by(Evaluation.step)
         ).all()
-    by_step = {row.step: list(iter_predictions_of(store, row.id)) for row in found}
+    by_step = {row.step: list(iter_predictions_of(store, row.id)) for row in probe_rows}
     figures = [
         summarize([_as_sampled(row) for row in rows], {row.example_id: row.truth for row in rows})
         for rows in by_step.values()
@@ -162,8 +164,8 @@ class _Histogram(NamedTuple):
 
     def table(self, columns: NDArray[np.int64], width: int, height: int) -> Floats:
         """Return counts of shape (height, width); `columns` has the column of each entry."""
-        found = np.bincount(self.row * width + columns, self.n, minlength=height * width)
-        return found.astype(float).reshape(height, width)
+        counts = np.bincount(self.row * width + columns, self.n, minlength=height * width)
+        return counts.astype(float).reshape(height, width)
 
     def total(self, height: int) -> Floats:
         return np.bincount(self.row, self.n, minlength=height).astype(float)
@@ -188,22 +190,22 @@ class _Histogram(NamedTuple):
 
 def _histogram(figures: Sequence[Mapping[str, Any]], name: str) -> _Histogram:
     """Return the histograms of many steps. JSON has values as text; few are distinct, so each is parsed only once."""
-    found = [each[name] for each in figures]
-    keys = list(chain.from_iterable(found))
+    histograms = [each[name] for each in figures]
+    keys = list(chain.from_iterable(histograms))
     number = {key: _UNREAD if key == UNREAD else int(key) for key in set(keys)}
     return _Histogram(
-        np.repeat(np.arange(len(found)), list(map(len, found))),
+        np.repeat(np.arange(len(histograms)), list(map(len, histograms))),
         np.fromiter(map(number.__getitem__, keys), np.int64, len(keys)),
-        np.fromiter(chain.from_iterable(map(dict.values, found)), float, len(keys)),
+        np.fromiter(chain.from_iterable(map(dict.values, histograms)), float, len(keys)),
     )
 
 
-def thinned(found: Emergence, most: int) -> Emergence:
-    """Return at most `most` entries by merging neighbouring steps; each entry has the first of its steps."""
-    size = -(-len(found.step) // most)
+def thinned(emergence: Emergence, limit: int) -> Emergence:
+    """Return at most `limit` entries by merging neighbouring steps; each entry has the first of its steps."""
+    size = -(-len(emergence.step) // limit)
     if size <= 1:
-        return found
-    starts = np.arange(0, len(found.step), size)
+        return emergence
+    starts = np.arange(0, len(emergence.step), size)
 
     def added(values: Floats) -> Floats:
         return np.add.reduceat(values, starts, axis=0)
@@ -212,19 +214,19 @@ def thinned(found: Emergence, most: int) -> Emergence:
         return _ratio(added(np.nan_to_num(values)), added(np.isfinite(values).astype(float)))
 
     return replace(
-        found,
-        step=found.step[starts],
-        sums={name: added(values) for name, values in found.sums.items()},
-        groups={kind: added(values) for kind, values in found.groups.items()},
-        covariance={name: added(values) for name, values in found.covariance.items()},
-        reasoning_steps=added(found.reasoning_steps),
-        tokens=added(found.tokens),
-        mean_steps=averaged(found.mean_steps),
-        mean_tokens=averaged(found.mean_tokens),
-        answer_entropy=averaged(found.answer_entropy),
-        truth_entropy=averaged(found.truth_entropy),
-        top_answer=averaged(found.top_answer),
-        top_truth=averaged(found.top_truth),
+        emergence,
+        step=emergence.step[starts],
+        sums={name: added(values) for name, values in emergence.sums.items()},
+        groups={kind: added(values) for kind, values in emergence.groups.items()},
+        covariance={name: added(values) for name, values in emergence.covariance.items()},
+        reasoning_steps=added(emergence.reasoning_steps),
+        tokens=added(emergence.tokens),
+        mean_steps=averaged(emergence.mean_steps),
+        mean_tokens=averaged(emergence.mean_tokens),
+        answer_entropy=averaged(emergence.answer_entropy),
+        truth_entropy=averaged(emergence.truth_entropy),
+        top_answer=averaged(emergence.top_answer),
+        top_truth=averaged(emergence.top_truth),
     )
 
 
@@ -246,9 +248,9 @@ def add_summaries(store: Store, run_id: int, steps: Iterable[int]) -> None:
 
 
 def _figures(store: Store, run_id: int, step: int) -> dict[str, Any]:
-    found = list_groups(store, run_id, step)
-    truths = {group.example.id: group.example.answer for group in found if group.example}
-    return summarize([row for group in found for row in group.completions], truths)
+    groups = list_groups(store, run_id, step)
+    truths = {group.example.id: group.example.answer for group in groups if group.example}
+    return summarize([row for group in groups for row in group.completions], truths)
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

@@ -69,28 +69,28 @@ class FoundPage(NamedTuple):
     after: Place | None
 
 
-def count_found(store: Store, wanted: TraceFilter) -> int:
+def count_found(store: Store, trace_filter: TraceFilter) -> int:
     with reading(store) as connection:
-        return connection.scalar(select(func.count()).select_from(Completion).where(*_matches(wanted))) or 0
+        return connection.scalar(select(func.count()).select_from(Completion).where(*_matches(trace_filter))) or 0
 
 
 def find_completions(
-    store: Store, wanted: TraceFilter, order: Order = LATEST, *, after: Place | None = None, limit: int
+    store: Store, trace_filter: TraceFilter, order: Order = LATEST, *, after: Place | None = None, limit: int
 ) -> FoundPage:
     """Return a page of completions; `after` is that of the previous page."""
-    places = _places(store, wanted, order, after, limit)
+    places = _places(store, trace_filter, order, after, limit)
     rows = get_completions(store, [id for _, id in places])
     return FoundPage(rows, places[-1] if len(places) == limit else None)
 
 
 def scan_completions(
-    store: Store, wanted: TraceFilter, matches: Matcher, order: Order = LATEST
+    store: Store, trace_filter: TraceFilter, matches: Matcher, order: Order = LATEST
 ) -> Iterator[int | None]:
     """Yield for each text in order the completion's id if it matches, or else None. Raises what the matcher raises.
 
     No transaction stays open between two texts, so that a caller can stop at any time and continue later.
     """
-    for places in _slices(store, wanted, order):
+    for places in _slices(store, trace_filter, order):
         for start in range(0, len(places), CHUNK):
             ids = [id for _, id in places[start : start + CHUNK]]
             statement = select(Completion.id, Completion.text).where(Completion.id.in_(ids))
@@ -100,31 +100,31 @@ def scan_completions(
 
 
 def iter_found(
-    store: Store, wanted: TraceFilter, order: Order = LATEST, matches: Matcher | None = None
+    store: Store, trace_filter: TraceFilter, order: Order = LATEST, matches: Matcher | None = None
 ) -> Iterator[StoredCompletion]:
     """Yield all matches, read in batches: no transaction stays open, and little memory is used."""
-    for places in _slices(store, wanted, order):
+    for places in _slices(store, trace_filter, order):
         for start in range(0, len(places), CHUNK):
             rows = get_completions(store, [id for _, id in places[start : start + CHUNK]])
             yield from (row for row in rows if matches is None or matches(row.text))
 
 
-def _slices(store: Store, wanted: TraceFilter, order: Order) -> Iterator[list[Place]]:
+def _slices(store: Store, trace_filter: TraceFilter, order: Order) -> Iterator[list[Place]]:
     """Yield all positions in order, in slices: small ones first for early results, then larger for fewer queries."""
     size = FIRST_SLICE
     after: Place | None = None
-    while places := _places(store, wanted, order, after, size):
+    while places := _places(store, trace_filter, order, after, size):
         yield places
         if len(places) < size:
             return
         after, size = places[-1], min(4 * size, LAST_SLICE)
 
 
-def _places(store: Store, wanted: TraceFilter, order: Order, after: Place | None, limit: int) -> list[Place]:
+def _places(store: Store, trace_filter: TraceFilter, order: Order, after: Place | None, limit: int) -> list[Place]:
     key: ColumnElement[Any] = ORDERS[order.by]
     if key.nullable:
         key = func.coalesce(key, -BEYOND if order.descending else BEYOND)
-    statement = select(key, Completion.id).where(*_matches(wanted))
+    statement = select(key, Completion.id).where(*_matches(trace_filter))
     place = tuple_(key, Completion.id)
     if after is not None:
         statement = statement.where(place < after if order.descending else place > after)
@@ -133,19 +133,19 @@ def _places(store: Store, wanted: TraceFilter, order: Order, after: Place | None
         return [(row[0], row[1]) for row in connection.execute(statement.order_by(*ordered).limit(limit))]
 
 
-def _matches(wanted: TraceFilter) -> list[ColumnElement[bool]]:
+def _matches(trace_filter: TraceFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     for equal in ("run_id", "example_id", "answer"):
-        if getattr(wanted, equal) is not None:
-            conditions.append(Completion.__table__.c[equal] == getattr(wanted, equal))
+        if getattr(trace_filter, equal) is not None:
+            conditions.append(Completion.__table__.c[equal] == getattr(trace_filter, equal))
     for truth in ("correct", "wellformed", "truncated"):
-        if getattr(wanted, truth) is not None:
-            conditions.append(Completion.__table__.c[truth].is_(getattr(wanted, truth)))
+        if getattr(trace_filter, truth) is not None:
+            conditions.append(Completion.__table__.c[truth].is_(getattr(trace_filter, truth)))
     for name in ("step", "reward", "tokens", "reasoning_steps"):
-        conditions += _within(Completion.__table__.c[name], getattr(wanted, name))
-    if wanted.tag is not None:
+        conditions += _within(Completion.__table__.c[name], getattr(trace_filter, name))
+    if trace_filter.tag is not None:
         tagged = select(TraceTag.completion_id).where(
-            TraceTag.name == clean(wanted.tag), TraceTag.completion_id.is_not(None)
+            TraceTag.name == clean(trace_filter.tag), TraceTag.completion_id.is_not(None)
         )
         conditions.append(Completion.id.in_(tagged))
     return conditions

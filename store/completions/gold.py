@@ -23,8 +23,8 @@ def count(gold: Any) -> int | None:
     text = str(gold).strip() if isinstance(gold, int | str) else ""
     if whole := _WHOLE.fullmatch(text):
         return int(whole[1])
-    found = read_count(text)
-    return marked(text) if found is None else found
+    number = read_count(text)
+    return marked(text) if number is None else number
 
 
 def marked(text: str) -> int | None:

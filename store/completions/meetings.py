@@ -39,8 +39,8 @@ def list_predicted_meetings(store: Store, example_id: int) -> list[Meeting]:
     place = (Evaluation.run_id, Evaluation.step)
     statement = select(*place, *_counts(Prediction)).join(Evaluation, Evaluation.id == Prediction.evaluation_id)
     with reading(store) as connection:
-        found = statement.where(Prediction.example_id == example_id).group_by(*place).order_by(*place)
-        return [Meeting(*row) for row in connection.execute(found.limit(MOST_MEETINGS))]
+        grouped = statement.where(Prediction.example_id == example_id).group_by(*place).order_by(*place)
+        return [Meeting(*row) for row in connection.execute(grouped.limit(MOST_MEETINGS))]
 
 
 def _counts(table: type[Completion] | type[Prediction]) -> tuple[ColumnElement[Any], ...]:

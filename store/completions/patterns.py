@@ -30,8 +30,8 @@ _ADVICE = {
 
 def containing(words: str) -> Matcher:
     """Return a matcher for texts that contain `words`, ignoring case."""
-    wanted = words.casefold()
-    return lambda text: wanted in text.casefold()
+    needle = words.casefold()
+    return lambda text: needle in text.casefold()
 
 
 def matching(pattern: str) -> Matcher:
@@ -53,10 +53,10 @@ def matching(pattern: str) -> Matcher:
 
     def matches(text: str) -> bool:
         begin = time.perf_counter()
-        found = compiled.search(_bytes(text)) is not None
+        is_match = compiled.search(_bytes(text)) is not None
         if time.perf_counter() - begin > MATCH_SECONDS:
             raise StoreError(f"The expression takes more than {MATCH_SECONDS} s for one text. Simplify it.")
-        return found
+        return is_match
 
     return matches
 

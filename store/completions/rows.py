@@ -18,10 +18,10 @@ from store.examples import get_examples
 
 def get_step_bounds(store: Store, run_id: int) -> StepBounds | None:
     """Return the first and last step with completions, and the number of such steps; None without any."""
-    own = select(func.min(Completion.step).label("step")).where(Completion.run_id == run_id)
-    steps = own.cte("steps", recursive=True)
+    first_step = select(func.min(Completion.step).label("step")).where(Completion.run_id == run_id)
+    steps = first_step.cte("steps", recursive=True)
     # Skip from step to step in the index: counting half a million completions would take ten times as long.
-    following = own.where(Completion.step > steps.c.step).scalar_subquery()
+    following = first_step.where(Completion.step > steps.c.step).scalar_subquery()
     steps = steps.union_all(select(following).where(steps.c.step.is_not(None)))
     statement = select(func.min(steps.c.step), func.max(steps.c.step), func.count(steps.c.step))
     with reading(store) as connection:
@@ -37,9 +37,9 @@ def list_groups(store: Store, run_id: int, step: int) -> list[GroupRow]:
     gathered: dict[tuple[int, int | None, int | None], list[StoredCompletion]] = defaultdict(list)
     for row in rows:
         gathered[row.generation, row.group, row.example_id].append(_completion(row))
-    known = get_examples(store, {example_id for *_, example_id in gathered if example_id is not None})
+    examples = get_examples(store, {example_id for *_, example_id in gathered if example_id is not None})
     return [
-        GroupRow(step, group, known.get(example_id) if example_id is not None else None, members)
+        GroupRow(step, group, examples.get(example_id) if example_id is not None else None, members)
         for (_, group, example_id), members in gathered.items()
     ]
 
@@ -54,12 +54,12 @@ def get_completion(store: Store, id: int) -> StoredCompletion:
 
 def get_completions(store: Store, ids: Sequence[int]) -> list[StoredCompletion]:
     """Return completions in the order of `ids`; missing ones are left out."""
-    found: dict[int, StoredCompletion] = {}
+    by_id: dict[int, StoredCompletion] = {}
     with reading(store) as connection:
         for start in range(0, len(ids), PAGE):
             rows = connection.execute(_completions().where(Completion.id.in_(ids[start : start + PAGE])))
-            found.update((row.id, _completion(row)) for row in rows)
-    return [found[id] for id in ids if id in found]
+            by_id.update((row.id, _completion(row)) for row in rows)
+    return [by_id[id] for id in ids if id in by_id]
 
 
 def list_completions(
@@ -109,11 +109,11 @@ def list_texts(
         .where(first.c.place <= limit)
         .order_by(Completion.step, first.c.place)
     )
-    found: dict[int, list[tuple[str, dict[str, Any] | None]]] = {step: [] for step in steps}
+    texts_by_step: dict[int, list[tuple[str, dict[str, Any] | None]]] = {step: [] for step in steps}
     with reading(store) as connection:
         for step, text, meta in connection.execute(statement):
-            found[step].append((text, meta))
-    return found
+            texts_by_step[step].append((text, meta))
+    return texts_by_step
 
 
 def iter_completions(store: Store, run_id: int) -> Iterator[StoredCompletion]:

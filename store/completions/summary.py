@@ -33,8 +33,10 @@ def summarize(rows: Sequence[CompletionRow], truths: Mapping[int, int | None]) -
     `reasoning_steps`, `tokens`, `answers`, `truths`. For groups of two or more: `groups` by LIVENESS. Sums over all
     groups: `variance` of the reward and, by component, `covariance` of its unweighted value with the reward.
     """
-    known = [(row, truths.get(row.example_id)) for row in rows if row.wellformed and row.example_id is not None]
-    compared = [(row.reasoning_steps, truth) for row, truth in known if truth is not None]
+    wellformed_truths = [
+        (row, truths.get(row.example_id)) for row in rows if row.wellformed and row.example_id is not None
+    ]
+    compared = [(row.reasoning_steps, truth) for row, truth in wellformed_truths if truth is not None]
     questions = [truths.get(row.example_id) for row in rows if row.example_id is not None]
     return {
         "n": len(rows),
@@ -101,8 +103,8 @@ def is_dead(group: Sequence[TraceFields]) -> bool:
 
 def differ(rewards: Iterable[float | None]) -> bool:
     """Return whether the known rewards of a group differ."""
-    known = [reward for reward in map(finite, rewards) if reward is not None]
-    return len(known) > 1 and max(known) - min(known) >= SAME
+    present = [reward for reward in map(finite, rewards) if reward is not None]
+    return len(present) > 1 and max(present) - min(present) >= SAME
 
 
 def right_share(rows: Sequence[TraceFields]) -> float | None:

@@ -61,5 +61,5 @@ def _lists(tokens: TokenRow) -> dict[str, list[Any]]:
 
 
 def _rounded(value: float | None) -> float | None:
-    known = finite(value)
-    return None if known is None else round(known, DIGITS)
+    number = finite(value)
+    return None if number is None else round(number, DIGITS)

@@ -43,8 +43,8 @@ def sound(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _checks(table: Table, names: frozenset[str]) -> tuple[tuple[str, bool, Check], ...]:
-    wanted = [column for column in table.columns if column.name in names]
-    return tuple((column.name, bool(column.nullable), check_of(column)) for column in wanted)
+    checked_columns = [column for column in table.columns if column.name in names]
+    return tuple((column.name, bool(column.nullable), check_of(column)) for column in checked_columns)
 
 
 def check_of(column: Column[Any]) -> Check:

@@ -145,10 +145,10 @@ def sqlite_path(url: URL) -> Path | None:
 def opened_file(path: Path) -> OpenedFile | None:
     """Return the file that is at a path now, or None."""
     try:
-        found = os.stat(path)
+        state = os.stat(path)
     except OSError:
         return None
-    return OpenedFile(path, found.st_dev, found.st_ino)
+    return OpenedFile(path, state.st_dev, state.st_ino)
 
 
 @contextmanager
@@ -303,10 +303,10 @@ def lenient_json(text: str | bytes | float) -> Any:
     if isinstance(text, int | float):
         return text if math.isfinite(text) else False
     try:
-        found = json.loads(text, parse_constant=lambda word: None)
+        value = json.loads(text, parse_constant=lambda word: None)
     except (ValueError, TypeError, RecursionError):
-        found = None
-    return False if found is None else found
+        value = None
+    return False if value is None else value
 
 
 def server_engine(url: URL, *, readonly: bool = False) -> Engine:
@@ -317,5 +317,5 @@ def server_engine(url: URL, *, readonly: bool = False) -> Engine:
     if readonly:
         settings["options"] = "-c default_transaction_read_only=on"
     # In SQLAlchemy, plain `postgresql://` means another driver.
-    named = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
-    return create_engine(named, pool_pre_ping=True, connect_args=settings)
+    driver_url = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+    return create_engine(driver_url, pool_pre_ping=True, connect_args=settings)

@@ -143,13 +143,13 @@ def _check_place(path: Path, *, must_exist: bool) -> None:
 
 def network_file_system(folder: Path, mountinfo: str) -> str | None:
     """Return the type of the network file system of `folder`, or None, from Linux's table of mounts."""
-    found, depth = "", -1
+    file_system, depth = "", -1
     for line in mountinfo.splitlines():
         mount, _, rest = line.partition(" - ")
         point = Path(mount.split(" ")[4].replace("\\040", " "))
         if folder.is_relative_to(point) and len(point.parts) >= depth:
-            found, depth = rest.split(" ")[0], len(point.parts)
-    return found if found in NETWORK_FILE_SYSTEMS else None
+            file_system, depth = rest.split(" ")[0], len(point.parts)
+    return file_system if file_system in NETWORK_FILE_SYSTEMS else None
 
 
 def media_place(path: Path | None, chosen: str | None = None) -> Place:

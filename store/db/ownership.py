@@ -45,8 +45,8 @@ def owner(folder: Path) -> Owner | None:
     """Return the owner recorded in a folder, or None."""
     try:
         with (folder / NAME).open("rb") as file:
-            said = json.loads(file.read(_MOST_BYTES))
-        return Owner(str(said["database"]), str(said["run"]))
+            content = json.loads(file.read(_MOST_BYTES))
+        return Owner(str(content["database"]), str(content["run"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -59,12 +59,12 @@ def owns(store: Store, run_uid: str, folder: Path) -> bool:
 def claim(store: Store, run_uid: str, folder: Path) -> bool:
     """Claim a new or empty folder for the run; return False if it has another owner. Raises OSError."""
     private.make_folder(folder)
-    mine = Owner(identity(store), run_uid)
+    new_owner = Owner(identity(store), run_uid)
     if any(folder.iterdir()):
-        return owner(folder) == mine
+        return owner(folder) == new_owner
     with suppress(FileExistsError):
-        _sign(folder, mine, store.where)
-    return owner(folder) == mine
+        _sign(folder, new_owner, store.where)
+    return owner(folder) == new_owner
 
 
 def reclaim(store: Store, run_uid: str, folder: Path) -> bool:
@@ -81,11 +81,11 @@ def folder_of(store: Store, run_uid: str) -> Path:
     """
     if not _is_name(run_uid):
         raise StoreError(f"The run's uid {run_uid!r} is not a valid folder name. Delete the run.")
-    mine = Owner(identity(store), run_uid)
+    expected_owner = Owner(identity(store), run_uid)
     folder = store.folder / RUN_FOLDERS / run_uid
-    if owner(folder) == mine or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if owner(folder) == expected_owner or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return folder
-    return folder.with_name(f"{run_uid}-{mine.database}")
+    return folder.with_name(f"{run_uid}-{expected_owner.database}")
 
 
 def settle(store: Store) -> None:
@@ -140,8 +140,8 @@ def _has_moved(old: str, new: str, uid: str) -> bool:
 def _adopt(store: Store) -> None:
     """Write the owner into output folders of versions that did not record it."""
     with reading(store) as connection:
-        known = connection.execute(select(Run.uid, Run.output_dir).where(Run.output_dir.is_not(None))).all()
-    for row in filter(lambda row: _is_name(row.uid), known):
+        run_rows = connection.execute(select(Run.uid, Run.output_dir).where(Run.output_dir.is_not(None))).all()
+    for row in filter(lambda row: _is_name(row.uid), run_rows):
         folder = store.folder / RUN_FOLDERS / row.uid
         if row.output_dir == str(folder) and folder.is_dir():
             with suppress(OSError):
@@ -152,8 +152,12 @@ def _is_name(uid: str) -> bool:
     return bool(uid) and Path(uid).name == uid and "\0" not in uid and not uid.startswith(".")
 
 
-def _sign(folder: Path, mine: Owner, where: str) -> None:
+def _sign(folder: Path, new_owner: Owner, where: str) -> None:
     """Write the file that names the owner. Raises FileExistsError if the folder has one."""
-    words = {**mine._asdict(), "where": where, "what": "Only this run of this database may write or remove files here."}
+    content = {
+        **new_owner._asdict(),
+        "where": where,
+        "what": "Only this run of this database may write or remove files here.",
+    }
     with open(folder / NAME, "x", encoding="utf-8", opener=private.opener) as file:
-        json.dump(words, file, indent=1)
+        json.dump(content, file, indent=1)

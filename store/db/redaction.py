@@ -122,8 +122,8 @@ def _values() -> tuple[re.Pattern[str], ...]:
 
 @lru_cache(maxsize=1)
 def _patterns(environment: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], ...]:
-    found = {way for secret in _secrets(environment) for way in _ways(secret) if len(way) >= LEAST}
-    return tuple(_pattern(way) for way in sorted(found, key=len, reverse=True) if way not in HIDDEN)
+    encoded_secrets = {way for secret in _secrets(environment) for way in _ways(secret) if len(way) >= LEAST}
+    return tuple(_pattern(way) for way in sorted(encoded_secrets, key=len, reverse=True) if way not in HIDDEN)
 
 
 def _secrets(environment: Iterable[tuple[str, str]]) -> Iterator[str]:

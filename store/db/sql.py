@@ -26,5 +26,5 @@ def columns(table: type[Base], row: Any, extra: Mapping[str, ColumnElement[Any]]
 
 def sound_row(table: type[Base], kind: Any, row: Row[Any]) -> Any:
     """Return the row as the NamedTuple `kind`, with an empty value in place of each invalid one."""
-    own: Any = table.__table__
-    return kind(**checking.sound(own, row._asdict()))
+    columns: Any = table.__table__
+    return kind(**checking.sound(columns, row._asdict()))

@@ -47,12 +47,12 @@ def list_predictions_of_example(
     """Return every prediction of an example with its run's id, sorted by run and step."""
     statement = _predictions().add_columns(Evaluation.run_id).where(Prediction.example_id == example_id)
     order = (Evaluation.run_id, Evaluation.step, Evaluation.id, Prediction.sample)
-    found = []
+    predictions = []
     with reading(store) as connection:
         for row in connection.execute(statement.order_by(*order).limit(limit).offset(offset)):
             values = trace_values(row)
-            found.append((values.pop("run_id"), StoredPrediction(**values)))
-    return found
+            predictions.append((values.pop("run_id"), StoredPrediction(**values)))
+    return predictions
 
 
 def list_greedy_answers(store: Store, run_id: int, example_id: int, kinds: Iterable[str]) -> list[StoredPrediction]:
@@ -98,14 +98,14 @@ def read_scores(store: Store, evaluation_id: int) -> Scores:
     )
     with reading(store) as connection:
         rows = connection.execute(statement).all()
-    example_id, prediction_id, image, truth, said, correct, similarity = zip(*rows, strict=True) if rows else [()] * 7
+    example_id, prediction_id, image, truth, answer, correct, similarity = zip(*rows, strict=True) if rows else [()] * 7
     return Scores(
         evaluation_id,
         np.array(example_id, np.int64),
         np.array(prediction_id, np.int64),
         np.array([sha256 or str(id) for sha256, id in zip(image, example_id, strict=True)], np.str_),
         np.array(truth, np.float64),
-        np.array(said, np.float64),
+        np.array(answer, np.float64),
         np.array(correct, np.float64),
         np.array(similarity, np.float64),
     )
@@ -113,10 +113,10 @@ def read_scores(store: Store, evaluation_id: int) -> Scores:
 
 def get_prediction(store: Store, id: int) -> StoredPrediction:
     """Return a prediction. Raises StoreError if it does not exist."""
-    found = predictions_where(store, Prediction.id == id)
-    if not found:
+    predictions = predictions_where(store, Prediction.id == id)
+    if not predictions:
         raise StoreError("This prediction is no longer in the database.")
-    return found[0]
+    return predictions[0]
 
 
 def list_predictions_to(store: Store, evaluation_id: int, example_ids: list[int]) -> list[StoredPrediction]:
@@ -127,8 +127,8 @@ def list_predictions_to(store: Store, evaluation_id: int, example_ids: list[int]
 def list_greedy_texts(store: Store, evaluation_id: int) -> list[GreedyText]:
     """Return the greedy answers of an evaluation by example id, with the length and order of `read_scores`."""
     table = Prediction
-    said = (table.example_id, table.text, table.think_start, table.think_end)
-    statement = select(*said, table.wellformed, table.reasoning_steps, table.tokens)
+    text_columns = (table.example_id, table.text, table.think_start, table.think_end)
+    statement = select(*text_columns, table.wellformed, table.reasoning_steps, table.tokens)
     statement = statement.where(table.evaluation_id == evaluation_id, table.sample == 0)
     with reading(store) as connection:
         rows = connection.execute(statement.order_by(Prediction.example_id)).all()

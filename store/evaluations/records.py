@@ -71,10 +71,10 @@ def continue_evaluation(
     question = _question(run_id, benchmark, split, kind, step, conditions)
     same = (*_unfinished(question), Evaluation.encoder.is_not_distinct_from(encoder), Evaluation.total == total)
     with writing(store) as connection:
-        found = connection.scalar(select(Evaluation.id).where(*same).order_by(Evaluation.id.desc()).limit(1))
-        known = _known(connection, found) if found is not None else set()
-        if found is not None and {example for example, _ in known} <= set(example_ids):
-            return found, known
+        open_id = connection.scalar(select(Evaluation.id).where(*same).order_by(Evaluation.id.desc()).limit(1))
+        present = _known(connection, open_id) if open_id is not None else set()
+        if open_id is not None and {example for example, _ in present} <= set(example_ids):
+            return open_id, present
         connection.execute(delete(Evaluation).where(*_unfinished(question)))
         return _open(connection, question, conditions, encoder, total), set()
 
@@ -114,11 +114,11 @@ def record_evaluation(
         opened = connection.scalar(select(Evaluation.id).where(*equal))
         if opened is None:
             opened = _open(connection, question, conditions, None, 0)
-        known = _known(connection, opened)
-        new = [_prediction(opened, row) for row in rows if (row.example_id, row.sample) not in known]
+        present = _known(connection, opened)
+        new = [_prediction(opened, row) for row in rows if (row.example_id, row.sample) not in present]
         if new:
             connection.execute(insert(Prediction), new)
-        done = len(known) + len(new)
+        done = len(present) + len(new)
         values: dict[str, Any] = {"done": done, "total": done}
         this = Evaluation.id == opened
         if is_last:
@@ -161,11 +161,11 @@ def list_evaluations(store: Store, run_id: int) -> list[EvaluationRow]:
 def evaluations_by_run(store: Store, run_ids: Sequence[int]) -> dict[int, list[EvaluationRow]]:
     """Return the result of `list_evaluations` for each of these runs."""
     statement = select(*columns(Evaluation, EvaluationRow)).where(Evaluation.run_id.in_(run_ids))
-    found: dict[int, list[EvaluationRow]] = {id: [] for id in run_ids}
+    by_run: dict[int, list[EvaluationRow]] = {id: [] for id in run_ids}
     with reading(store) as connection:
         for row in connection.execute(statement.order_by(Evaluation.step, Evaluation.id)):
-            found[row.run_id].append(sound_row(Evaluation, EvaluationRow, row))
-    return found
+            by_run[row.run_id].append(sound_row(Evaluation, EvaluationRow, row))
+    return by_run
 
 
 def list_evaluated(store: Store, kinds: Sequence[str]) -> set[int]:

@@ -38,7 +38,7 @@ class PredictionTexts(NamedTuple):
     """The think body of a well-formed trace."""
 
 
-def said(store: Store, run_ids: Collection[int]) -> PredictionTexts:
+def read_prediction_texts(store: Store, run_ids: Collection[int]) -> PredictionTexts:
     """Return these runs' predictions in evaluations of KINDS, including unfinished evaluations."""
     columns = (Prediction.id, Evaluation.run_id, Evaluation.id.label("evaluation_id"), Evaluation.step)
     place = (Evaluation.run_id, Evaluation.step, Evaluation.id, Prediction.example_id, Prediction.sample)
@@ -68,8 +68,8 @@ def said(store: Store, run_ids: Collection[int]) -> PredictionTexts:
     )
 
 
-def count_said(store: Store, run_ids: Collection[int]) -> tuple[int, int]:
-    """Return the number of predictions and their largest id, a cache key that changes with the result of `said`."""
+def count_prediction_texts(store: Store, run_ids: Collection[int]) -> tuple[int, int]:
+    """Return the number of predictions and their largest id: a cache key for `read_prediction_texts`."""
     statement = (
         select(func.count(), func.coalesce(func.max(Prediction.id), 0))
         .join(Evaluation, Evaluation.id == Prediction.evaluation_id)

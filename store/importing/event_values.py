@@ -92,12 +92,12 @@ def scalar(value: Any) -> float | None:
     if tensor.tensor_content:
         if len(tensor.tensor_content) != np.dtype(kind).itemsize:
             return None
-        found = np.frombuffer(tensor.tensor_content, kind)
+        array = np.frombuffer(tensor.tensor_content, kind)
     else:
-        found = _listed(list(getattr(tensor, field)), field, kind)
+        array = _listed(list(getattr(tensor, field)), field, kind)
     if tensor.dtype == _BFLOAT16:
-        found = (found.astype("<u4") << 16).view("<f4")
-    return float(found[0]) if len(found) == 1 else None
+        array = (array.astype("<u4") << 16).view("<f4")
+    return float(array[0]) if len(array) == 1 else None
 
 
 def _listed(values: list[Any], field: str, kind: str) -> Any:
@@ -118,10 +118,10 @@ def hyperparameters(value: Any) -> dict[str, Any] | None:
     if plugin.plugin_name != b"hparams" or not plugin.content:
         return None
     try:
-        told: Any = MESSAGES["HParams"].FromString(plugin.content)
+        message: Any = MESSAGES["HParams"].FromString(plugin.content)
     except DecodeError:
         return None
-    session = told.session_start_info
+    session = message.session_start_info
     if not session.hparams:
         return None
     return {"hparams": {each.key.decode("utf-8", "replace"): _setting(each.value) for each in session.hparams}}

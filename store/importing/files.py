@@ -27,12 +27,12 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LONGEST_JSON:
             raise StoreError(f"{path} is larger than {LONGEST_JSON >> 20} MB, too large for the log of a trainer.")
-        found = json.loads(path.read_text(encoding=encoding_of(path), errors="replace"))
+        content = json.loads(path.read_text(encoding=encoding_of(path), errors="replace"))
     except (OSError, ValueError, RecursionError):
         raise StoreError(f"{path} is not valid JSON.") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise StoreError(f"{path} does not contain a JSON object.")
-    return found
+    return content
 
 
 def encoding_of(path: Path) -> str:
@@ -64,17 +64,17 @@ def below(path: str, pattern: str) -> list[Path]:
 
 def read_each(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T], list[str]]:
     """Return the results of `read` for all files, and a sentence for each file that cannot be read."""
-    found, problems = [], []
+    results, problems = [], []
     for path in paths:
         try:
             if _is_pointer(path):
                 raise StoreError(f"{path} is a Git LFS pointer. Run `git lfs pull`.")
-            found.append(read(path))
+            results.append(read(path))
         except StoreError as error:
             problems.append(str(error))
         except OSError as error:
             problems.append(f"{path} cannot be read: {error.strerror}.")
-    return found, problems
+    return results, problems
 
 
 def _is_pointer(path: Path) -> bool:

@@ -20,21 +20,21 @@ def follow(store: Store, tool: str, path: str, name: str | None = None) -> Itera
     Files are compared every EVERY_SECONDS by size and time. Incomplete data is read again when it is complete, and
     imported data is kept when its files are removed or cut.
     """
-    seen: State | None = None
-    said = ""
+    last_state: State | None = None
+    last_problem = ""
     followed: Followed = {}
     while True:
         state = state_of(Path(path).expanduser())
-        if state != seen:
-            seen = state
+        if state != last_state:
+            last_state = state
             try:
                 report = import_runs(store, tool, path, name, followed)
-                said = ""
+                last_problem = ""
                 if any(run.is_new or run.changed for run in report.runs):
                     yield report
             except StoreError as error:
-                if str(error) != said:
-                    said = str(error)
+                if str(error) != last_problem:
+                    last_problem = str(error)
                     yield error
         time.sleep(EVERY_SECONDS)
 
@@ -42,12 +42,12 @@ def follow(store: Store, tool: str, path: str, name: str | None = None) -> Itera
 def state_of(place: Path) -> State:
     """Return the names, sizes and times of files, which show whether they have changed."""
     files = [place] if place.is_file() else place.rglob("*") if place.is_dir() else []
-    found = set()
+    files_seen = set()
     for file in files:
         try:
             facts = file.stat()
         except OSError:
             continue  # the file was just replaced
         if file.is_file():
-            found.add((str(file), facts.st_size, facts.st_mtime_ns))
-    return frozenset(found)
+            files_seen.add((str(file), facts.st_size, facts.st_mtime_ns))
+    return frozenset(files_seen)

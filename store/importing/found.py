@@ -61,7 +61,7 @@ class LoggedCompletion(NamedTuple):
     """The gold answer, if the trainer logged it."""
 
     @property
-    def asked(self) -> tuple[str, str]:
+    def prompt_key(self) -> tuple[str, str]:
         """Return the key that distinguishes examples: those with the same prompt may have other images and answers."""
         return self.prompt, json.dumps(self.gold, sort_keys=True, default=str)
 
@@ -83,7 +83,7 @@ class FoundRun:
     name: str
     longer_names: tuple[str, ...] = ()
     """Alternative names in case another run has the same name, best first."""
-    begun: float | None = None
+    started_at: float | None = None
     """When its writer started, in seconds since the epoch."""
     own_steps: bool = True
     """Whether entries may contain the trainer's step in addition to the tool's."""
@@ -100,7 +100,7 @@ class FoundRun:
     """Names of metrics that were left out or changed, by reason."""
     gone: set[int] = field(default_factory=set)
     """Steps of an earlier attempt after the step at which the log goes back."""
-    told: int | None = None
+    last_step: int | None = None
     """The trainer's last logged step, if any; once there is one, the tool's step is ignored."""
     folder: Path | None = None
     """Where its files are, if they are its alone."""
@@ -111,8 +111,8 @@ class FoundRun:
 
     def add(self, step: object, values: Mapping[str, object], at: object = None) -> None:
         """Add the numbers of one log entry to a step."""
-        own, numbers = self._numbers(values)
-        place = self._placed(step, own, numbers)
+        logged_step, numbers = self._numbers(values)
+        place = self._placed(step, logged_step, numbers)
         if place is None or not numbers:
             return
         row = self.metrics.setdefault(place, {})
@@ -126,12 +126,12 @@ class FoundRun:
 
     def _numbers(self, values: Mapping[str, object]) -> tuple[float | None, dict[str, float]]:
         """Return the trainer's own step, if it was logged, and the metrics."""
-        own, numbers = None, {}
+        logged_step, numbers = None, {}
         is_end = any(plain(name) == END for name in values)
         for name, value in _flat(values):
             number, short = as_number(value), plain(name)
             if self.own_steps and short in STEP_KEYS:
-                own = number
+                logged_step = number
             elif name in CLOCK:
                 continue
             elif name.startswith("_") or short in trl_keys.SKIPPED or (is_end and short in SUMMARY):
@@ -140,26 +140,26 @@ class FoundRun:
                 numbers[name] = number
             elif value is not None:
                 self.left_out[NO_NUMBER][_with_kind(name, value)] += 1
-        return own, numbers
+        return logged_step, numbers
 
-    def _placed(self, step: object, own: float | None, names: Mapping[str, float]) -> int | None:
+    def _placed(self, step: object, logged_step: float | None, names: Mapping[str, float]) -> int | None:
         """Return the step of an entry, or None if it is unknown."""
-        if own is None and self.told is not None:
+        if logged_step is None and self.last_step is not None:
             self.left_out[PLACED].update(list(names))
-            return self.told
-        place = as_step(step if own is None else own)
+            return self.last_step
+        place = as_step(step if logged_step is None else logged_step)
         if place is None:
             self.left_out[NO_STEP].update(list(names))
-        elif own is not None:
+        elif logged_step is not None:
             self._tell(place)
         return place
 
     def _tell(self, step: int) -> None:
-        if self.told is None:
+        if self.last_step is None:
             self._forget_untold()
-        elif step < self.told:
+        elif step < self.last_step:
             self.go_back(step)
-        self.told = step
+        self.last_step = step
 
     def _forget_untold(self) -> None:
         """Drop values stored under the tool's step, which cannot be assigned once the trainer's own step is known."""
@@ -170,12 +170,12 @@ class FoundRun:
 
     def go_back(self, step: int) -> None:
         """Drop what an earlier attempt logged after `step`, where the next attempt began."""
-        gone = {each for each in self.metrics if each > step}
+        gone = {later_step for later_step in self.metrics if later_step > step}
         if not gone:
             return
-        for each in gone:
-            del self.metrics[each]
-            self.at.pop(each, None)
+        for later_step in gone:
+            del self.metrics[later_step]
+            self.at.pop(later_step, None)
         self.gone |= gone
         self.notes.append(
             f"An earlier attempt reached step {max(gone):,}; what it logged after step {step:,} is left out "
@@ -184,10 +184,10 @@ class FoundRun:
 
     def continue_with(self, later: FoundRun, restart: int | None = None) -> None:
         """Append a later file of the same run; `restart` is the first step that it claims to repeat."""
-        if self.told is None and later.told is not None:
+        if self.last_step is None and later.last_step is not None:
             self._forget_untold()
-        elif self.told is not None and later.told is None:
-            later._place_at(self.told)
+        elif self.last_step is not None and later.last_step is None:
+            later._place_at(self.last_step)
         begins = self._where_begins(later) if restart is None else restart - 1
         if begins is not None:
             self.go_back(begins)
@@ -199,7 +199,7 @@ class FoundRun:
         for reason, names in later.left_out.items():
             self.left_out[reason].update(names)
         self.gone |= later.gone
-        self.told = self.told if later.told is None else later.told
+        self.last_step = self.last_step if later.last_step is None else later.last_step
         self.name, self.longer_names = later.name, later.longer_names
 
     def _where_begins(self, later: FoundRun) -> int | None:
@@ -272,8 +272,8 @@ class FoundRun:
         }
 
 
-def counted(n: int, what: str) -> str:
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+def counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def each(name: str, times: int) -> str:

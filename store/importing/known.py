@@ -26,10 +26,10 @@ def recognise(store: Store, tool: str, path: str, runs: Sequence[FoundRun], uids
     """
     with reading(store) as connection:
         rows = connection.execute(select(Run.id, Run.uid, Run.config).where(Run.dataset == DATASET)).all()
-    told = {row.uid: row.config.get("imported") or {} for row in rows}
+    imported = {row.uid: row.config.get("imported") or {} for row in rows}
     for run, uid in zip(runs, uids, strict=True):
-        if uid in told:
+        if uid in imported:
             continue
         place = {"from": tool, "place": place_of(path, run)}
-        alike = (row for row in rows if place.items() <= told[row.uid].items() and row.uid not in uids)
-        run.uid = next((row.uid for row in alike if agrees(store, row.id, run)), None)
+        candidates = (row for row in rows if place.items() <= imported[row.uid].items() and row.uid not in uids)
+        run.uid = next((row.uid for row in candidates if agrees(store, row.id, run)), None)

@@ -27,22 +27,22 @@ def plain(name: str) -> str:
 
 def stored_names(names: Iterable[str]) -> dict[str, str]:
     """Return the stored name of each metric; if its short name is taken, more of its own is kept."""
-    given = list(dict.fromkeys(names))
-    taken: dict[str, str] = {}
+    distinct = list(dict.fromkeys(names))
+    names_by_stored: dict[str, str] = {}
     # Names that are already short come first: with `loss` and `train/loss`, the latter keeps its prefix.
-    for name in sorted(given, key=lambda each: _wanted(each) != each):
-        own = shortened(printable(name)) or "(no name)"
-        free = (each for each in (_wanted(name), own) if each not in taken)
-        taken[next(free, None) or _numbered(own, taken)] = name
-    return {name: stored for stored, name in taken.items()}
+    for name in sorted(distinct, key=lambda each: _wanted(each) != each):
+        full_name = shortened(printable(name)) or "(no name)"
+        free = (each for each in (_wanted(name), full_name) if each not in names_by_stored)
+        names_by_stored[next(free, None) or _numbered(full_name, names_by_stored)] = name
+    return {name: stored for stored, name in names_by_stored.items()}
 
 
 def _wanted(name: str) -> str:
     return shortened(trl_keys.metric_name(plain(printable(name)))) or "(no name)"
 
 
-def _numbered(name: str, taken: dict[str, str]) -> str:
+def _numbered(name: str, used: dict[str, str]) -> str:
     number = 2
-    while (found := f"{name[: LONGEST_NAME - 8]} ({number})") in taken:
+    while (candidate := f"{name[: LONGEST_NAME - 8]} ({number})") in used:
         number += 1
-    return found
+    return candidate

@@ -81,21 +81,23 @@ def import_runs(
     Runs in `followed` keep their identity when their first files are removed. Raises StoreError if nothing can be read,
     or if `name` is given for several runs.
     """
-    found = READERS[tool].runs(path)
-    if not found.runs and found.unread:
-        raise StoreError(" ".join([f"No file in {path} can be read.", *found.unread]))
-    if not found.runs:
+    read = READERS[tool].runs(path)
+    if not read.runs and read.unread:
+        raise StoreError(" ".join([f"No file in {path} can be read.", *read.unread]))
+    if not read.runs:
         raise StoreError(f"{path} {READERS[tool].nothing}")
-    if name is not None and len(found.runs) > 1:
-        raise StoreError(f"{path} has {len(found.runs)} runs. Leave out the name, so that each keeps its own.")
-    for run in found.runs:
+    if name is not None and len(read.runs) > 1:
+        raise StoreError(f"{path} has {len(read.runs)} runs. Leave out the name, so that each keeps its own.")
+    for run in read.runs:
         run.settle()
         if followed is not None:
             _keep_identity(run, followed)
-    known.recognise(store, tool, path, found.runs, [uid_of(tool, run) for run in found.runs])
-    names = [name] if name is not None else _names(store, tool, found.runs)
-    imported = [_import(store, tool, path, run, own, found.unread) for run, own in zip(found.runs, names, strict=True)]
-    return Report(imported, found.unread)
+    known.recognise(store, tool, path, read.runs, [uid_of(tool, run) for run in read.runs])
+    names = [name] if name is not None else _names(store, tool, read.runs)
+    imported = [
+        _import(store, tool, path, run, run_name, read.unread) for run, run_name in zip(read.runs, names, strict=True)
+    ]
+    return Report(imported, read.unread)
 
 
 def _keep_identity(run: FoundRun, followed: Followed) -> None:
@@ -116,17 +118,17 @@ def uid_of(tool: str, run: FoundRun) -> str:
 def _names(store: Store, tool: str, runs: Sequence[FoundRun]) -> list[str]:
     """Return a unique name for each run: its own, or the first longer one that is free."""
     with reading(store) as connection:
-        named = {row.uid: row.name for row in connection.execute(select(Run.uid, Run.name))}
+        stored_names = {row.uid: row.name for row in connection.execute(select(Run.uid, Run.name))}
     uids = [uid_of(tool, run) for run in runs]
-    taken = Counter(name for uid, name in named.items() if uid not in uids)
+    uses = Counter(name for uid, name in stored_names.items() if uid not in uids)
     choices = [[_shown(each, tool) for each in (run.name, *run.longer_names)] for run in runs]
     for choice in choices:
-        taken.update(set(choice))
-    found = []
+        uses.update(set(choice))
+    names = []
     for uid, choice in zip(uids, choices, strict=True):
-        free = next((name for name in choice if taken[name] == 1), None)
-        found.append(free or _shown(f"{choice[0]} ({uid})", tool))
-    return found
+        free = next((name for name in choice if uses[name] == 1), None)
+        names.append(free or _shown(f"{choice[0]} ({uid})", tool))
+    return names
 
 
 def _shown(name: str, tool: str) -> str:
@@ -136,22 +138,24 @@ def _shown(name: str, tool: str) -> str:
 def _import(store: Store, tool: str, path: str, run: FoundRun, name: str, unread: Sequence[str]) -> Imported:
     uid = uid_of(tool, run)
     steps = run.metrics.keys() | run.completions.keys() | run.answers.keys()
-    said = sum(map(len, run.completions.values()))
+    completion_count = sum(map(len, run.completions.values()))
     if not steps:
         run.notes.append("Its files hold neither figures nor completions yet.")
     with reading(store) as connection:
-        here = connection.execute(select(Run.id, Run.name).where(Run.uid == uid)).first()
-    shown = here.name if here else _shown(name, tool)
-    if shown != printable(name) and not here:
+        existing = connection.execute(select(Run.id, Run.name).where(Run.uid == uid)).first()
+    display_name = existing.name if existing else _shown(name, tool)
+    if display_name != printable(name) and not existing:
         run.notes.append(f"The name was shortened from {printable(name)!r}.")
     run_id, changed = (
-        (here.id, _extend(store, tool, path, run, here.id)) if here else _create(store, tool, path, run, shown)
+        (existing.id, _extend(store, tool, path, run, existing.id))
+        if existing
+        else _create(store, tool, path, run, display_name)
     )
     if changed:
-        what = f"{counted(len(steps), 'step')}, {counted(said, 'completion')}"
-        report = [f"Imported from {tool}: {path} ({what}).", *run.notes, *unread]
+        contents = f"{counted(len(steps), 'step')}, {counted(completion_count, 'completion')}"
+        report = [f"Imported from {tool}: {path} ({contents}).", *run.notes, *unread]
         add_event(store, run_id, "imported", "\n".join(report))
-    return Imported(shown, uid, len(steps), said, here is None, changed, tuple(run.notes))
+    return Imported(display_name, uid, len(steps), completion_count, existing is None, changed, tuple(run.notes))
 
 
 def _create(store: Store, tool: str, path: str, run: FoundRun, name: str) -> tuple[int, int]:
@@ -174,9 +178,9 @@ def _extend(store: Store, tool: str, path: str, run: FoundRun, run_id: int) -> i
     changed = extend(store, run_id, stored.uid, run, weights)
     recorded = (stored.config.get("recorded") or {}) | columns["config"]["recorded"]
     config = columns["config"] | {"recorded": recorded}
-    told = {"config": config, "reward_weights": weights, "method": run.method}
+    updated = {"config": config, "reward_weights": weights, "method": run.method}
     if changed or config["imported"]["notes"] != (stored.config.get("imported") or {}).get("notes"):
-        describe_run(store, run_id, **told, max_steps=columns["max_steps"] or stored.max_steps)
+        describe_run(store, run_id, **updated, max_steps=columns["max_steps"] or stored.max_steps)
     return changed
 
 

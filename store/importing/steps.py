@@ -21,7 +21,7 @@ from store.trace import Form, parse
 DATASET = "(imported)"
 """Dataset and question of imported examples; whether those of different steps have the same image is unknown."""
 Texts = tuple[str, ...]
-Asked = tuple[str, str]
+PromptKey = tuple[str, str]
 """A prompt with its gold answer."""
 
 
@@ -29,14 +29,14 @@ class StepContents(NamedTuple):
     """The data of a step, from the files or the database."""
 
     metrics: dict[str, float | None]
-    said: Texts = ()
-    answered: Texts = ()
+    completions: Texts = ()
+    predictions: Texts = ()
 
 
 def put_all(store: Store, run_id: int, uid: str, run: FoundRun, weights: dict[str, float]) -> None:
     """Store all steps of a new run."""
-    for step, told in _told(run).items():
-        _put(store, run_id, uid, run, step, told, weights)
+    for step, contents in _read_steps(run).items():
+        _put(store, run_id, uid, run, step, contents, weights)
 
 
 def extend(store: Store, run_id: int, uid: str, run: FoundRun, weights: dict[str, float]) -> int:
@@ -44,35 +44,41 @@ def extend(store: Store, run_id: int, uid: str, run: FoundRun, weights: dict[str
 
     Data that the files no longer have is kept, unless it is from an earlier attempt.
     """
-    here, told = _stored(store, run_id), _told(run)
+    stored, read = _stored(store, run_id), _read_steps(run)
     changed = 0
-    for step in sorted(told.keys() | (run.gone & here.keys())):
-        old, new = here.get(step, StepContents({})), told.get(step, StepContents({}))
+    for step in sorted(read.keys() | (run.gone & stored.keys())):
+        old, new = stored.get(step, StepContents({})), read.get(step, StepContents({}))
         if step in run.gone:
-            wanted = new
+            merged = new
         else:
-            said = new.said or (() if new.answered else old.said)
-            wanted = StepContents(old.metrics | new.metrics, said, new.answered or old.answered)
-        if wanted == old:
+            completions = new.completions or (() if new.predictions else old.completions)
+            merged = StepContents(old.metrics | new.metrics, completions, new.predictions or old.predictions)
+        if merged == old:
             continue
         changed += 1
-        if old.said not in ((), wanted.said) or old.answered not in ((), wanted.answered) or step in run.gone:
+        if (
+            old.completions not in ((), merged.completions)
+            or old.predictions not in ((), merged.predictions)
+            or step in run.gone
+        ):
             forget_steps(store, run_id, [step])
             old = StepContents({})
-        fresh = StepContents(wanted.metrics, () if old.said else wanted.said, () if old.answered else wanted.answered)
+        fresh = StepContents(
+            merged.metrics, () if old.completions else merged.completions, () if old.predictions else merged.predictions
+        )
         _put(store, run_id, uid, run, step, fresh, weights)
     return changed
 
 
 def agrees(store: Store, run_id: int, run: FoundRun) -> bool:
     """Return whether a run holds the same as the stored one at all steps that both have, and whether there are any."""
-    here, told = _stored(store, run_id), _told(run)
-    both = here.keys() & told.keys()
-    return bool(both) and all(_is_alike(here[step], told[step]) for step in both)
+    stored, read = _stored(store, run_id), _read_steps(run)
+    both = stored.keys() & read.keys()
+    return bool(both) and all(_is_same(stored[step], read[step]) for step in both)
 
 
-def _is_alike(old: StepContents, new: StepContents) -> bool:
-    texts = zip((old.said, old.answered), (new.said, new.answered), strict=True)
+def _is_same(old: StepContents, new: StepContents) -> bool:
+    texts = zip((old.completions, old.predictions), (new.completions, new.predictions), strict=True)
     shared = old.metrics.keys() & new.metrics.keys()
     return all(one == other or not one or not other for one, other in texts) and all(
         old.metrics[name] == new.metrics[name] for name in shared
@@ -81,15 +87,15 @@ def _is_alike(old: StepContents, new: StepContents) -> bool:
 
 def form_of_texts(run: FoundRun) -> Form:
     """Return how completions are parsed: by their tags, or by the box that a prompt asks for."""
-    said = [each for part in (*run.completions.values(), *run.answers.values()) for each in part]
-    if any("<think>" in each.text for each in said):
+    completions = [each for part in (*run.completions.values(), *run.answers.values()) for each in part]
+    if any("<think>" in each.text for each in completions):
         return "cot"
-    if any("<answer>" in each.text for each in said):
+    if any("<answer>" in each.text for each in completions):
         return "direct"
-    return "boxed" if any("boxed{" in each.prompt for each in said) else "none"
+    return "boxed" if any("boxed{" in each.prompt for each in completions) else "none"
 
 
-def _told(run: FoundRun) -> dict[int, StepContents]:
+def _read_steps(run: FoundRun) -> dict[int, StepContents]:
     steps = sorted(run.metrics.keys() | run.completions.keys() | run.answers.keys())
     return {
         step: StepContents(
@@ -107,43 +113,43 @@ def _stored(store: Store, run_id: int) -> dict[int, StepContents]:
         .join(MetricName, MetricName.id == Metric.name_id)
         .where(Metric.run_id == run_id)
     )
-    said = select(Completion.step, Completion.text).where(Completion.run_id == run_id).order_by(Completion.id)
+    completions = select(Completion.step, Completion.text).where(Completion.run_id == run_id).order_by(Completion.id)
     answered = select(Evaluation.step, Prediction.text).join(Prediction, Prediction.evaluation_id == Evaluation.id)
     answered = answered.where(Evaluation.run_id == run_id).order_by(Prediction.id)
-    found: dict[int, StepContents] = {}
+    contents_by_step: dict[int, StepContents] = {}
     with reading(store) as connection:
         for step, name, value in connection.execute(metrics):
-            found.setdefault(step, StepContents({})).metrics[name] = value
-        for step, text in connection.execute(said):
-            known = found.get(step, StepContents({}))
-            found[step] = known._replace(said=(*known.said, text))
+            contents_by_step.setdefault(step, StepContents({})).metrics[name] = value
+        for step, text in connection.execute(completions):
+            contents = contents_by_step.get(step, StepContents({}))
+            contents_by_step[step] = contents._replace(completions=(*contents.completions, text))
         for step, text in connection.execute(answered):
-            known = found.get(step, StepContents({}))
-            found[step] = known._replace(answered=(*known.answered, text))
-    return found
+            contents = contents_by_step.get(step, StepContents({}))
+            contents_by_step[step] = contents._replace(predictions=(*contents.predictions, text))
+    return contents_by_step
 
 
 def _put(
-    store: Store, run_id: int, uid: str, run: FoundRun, step: int, told: StepContents, weights: dict[str, float]
+    store: Store, run_id: int, uid: str, run: FoundRun, step: int, contents: StepContents, weights: dict[str, float]
 ) -> None:
     """Store a step's data from the files; the texts are those missing in the database."""
     style = form_of_texts(run)
-    if told.metrics or told.said:
-        said = run.completions[step] if told.said else []
-        ids = _examples(store, uid, step, said)
+    if contents.metrics or contents.completions:
+        completions = run.completions[step] if contents.completions else []
+        ids = _examples(store, uid, step, completions)
         rows = [
             CompletionRow(
                 **_trace(each, weights, style),
                 generation=step,
                 group=each.group,
                 index=index,
-                example_id=ids[each.asked],
+                example_id=ids[each.prompt_key],
                 advantage=each.advantage,
             )
-            for each, index in _numbered(said)
+            for each, index in _numbered(completions)
         ]
-        record_step(store, run_id, step, told.metrics, at=run.at.get(step), completions=rows)
-    if told.answered:
+        record_step(store, run_id, step, contents.metrics, at=run.at.get(step), completions=rows)
+    if contents.predictions:
         _put_answers(store, run_id, uid, step, run.answers[step], weights, style)
 
 
@@ -152,26 +158,28 @@ def _put_answers(
     run_id: int,
     uid: str,
     step: int,
-    said: Sequence[LoggedCompletion],
+    completions: Sequence[LoggedCompletion],
     weights: dict[str, float],
     style: Form,
 ) -> None:
     """Store the completions of a step's evaluation as sampled predictions, because sample 0 means greedy."""
-    ids = _examples(store, uid, step, said, "eval-")
-    placed: dict[Asked, int] = {}
+    ids = _examples(store, uid, step, completions, "eval-")
+    placed: dict[PromptKey, int] = {}
     rows = []
-    for each in said:
-        sample = placed[each.asked] = placed.get(each.asked, 0) + 1
-        rows.append(PredictionRow(**_trace(each, weights, style), example_id=ids[each.asked], sample=sample))
+    for completion in completions:
+        sample = placed[completion.prompt_key] = placed.get(completion.prompt_key, 0) + 1
+        rows.append(
+            PredictionRow(**_trace(completion, weights, style), example_id=ids[completion.prompt_key], sample=sample)
+        )
     conditions = {"imported": True, "style": style, "decoding": "sampled by the trainer"}
     record_evaluation(store, run_id, rows, benchmark=DATASET, split=uid, step=step, conditions=conditions)
 
 
 def _examples(
-    store: Store, uid: str, step: int, said: Sequence[LoggedCompletion], prefix: str = ""
-) -> dict[Asked, int]:
+    store: Store, uid: str, step: int, completions: Sequence[LoggedCompletion], prefix: str = ""
+) -> dict[PromptKey, int]:
     """Return example ids for a step's prompts, each of which becomes an example."""
-    asked = {each.asked: each for each in said}
+    by_key = {each.prompt_key: each for each in completions}
     examples = [
         ExampleRow(
             dataset=DATASET,
@@ -181,41 +189,41 @@ def _examples(
             answer=gold.count(each.gold),
             gold=each.gold,
         )
-        for i, each in enumerate(asked.values())
+        for i, each in enumerate(by_key.values())
     ]
-    return dict(zip(asked, add_examples(store, examples), strict=True)) if examples else {}
+    return dict(zip(by_key, add_examples(store, examples), strict=True)) if examples else {}
 
 
-def _numbered(said: Sequence[LoggedCompletion]) -> list[tuple[LoggedCompletion, int]]:
+def _numbered(completions: Sequence[LoggedCompletion]) -> list[tuple[LoggedCompletion, int]]:
     """Return each completion with its number in its group."""
     placed: dict[int | None, int] = {}
-    found = []
-    for each in said:
-        index = placed[each.group] = placed.get(each.group, -1) + 1
-        found.append((each, index))
-    return found
+    numbered = []
+    for completion in completions:
+        index = placed[completion.group] = placed.get(completion.group, -1) + 1
+        numbered.append((completion, index))
+    return numbered
 
 
-def _trace(said: LoggedCompletion, weights: dict[str, float], style: Form) -> dict[str, Any]:
+def _trace(completion: LoggedCompletion, weights: dict[str, float], style: Form) -> dict[str, Any]:
     """Return the fields shared by completions and predictions."""
-    trace = parse(said.text, style)
-    truth = gold.count(said.gold)
+    trace = parse(completion.text, style)
+    truth = gold.count(completion.gold)
     return {
         "correct": None if truth is None or style == "none" else trace.answer == truth,
-        "text": said.text,
+        "text": completion.text,
         "think": trace.think,
         "answer_span": trace.answer_span,
         "answer": trace.answer,
         "wellformed": trace.wellformed,
         "reasoning_steps": trace.counted_steps,
-        "reward": _reward(said, weights),
-        "rewards": said.rewards,
+        "reward": _reward(completion, weights),
+        "rewards": completion.rewards,
     }
 
 
-def _reward(said: LoggedCompletion, weights: dict[str, float]) -> float | None:
+def _reward(completion: LoggedCompletion, weights: dict[str, float]) -> float | None:
     """Return the logged reward, or else the weighted sum if the weights are known."""
-    if said.reward is not None or not weights:
-        return said.reward
-    paid = {name: said.rewards.get(name) for name in weights}
-    return sum(weights[name] * value for name, value in paid.items() if value is not None)
+    if completion.reward is not None or not weights:
+        return completion.reward
+    values = {name: completion.rewards.get(name) for name in weights}
+    return sum(weights[name] * value for name, value in values.items() if value is not None)

@@ -38,22 +38,22 @@ def runs(path: str) -> Found:
     for file in below(path, PATTERN):
         folders[file.parent].append(file)
     root = Path(path).expanduser().absolute()
-    found: dict[Path, FoundRun] = {}
+    runs_by_folder: dict[Path, FoundRun] = {}
     unread: list[str] = []
     for folder, files in folders.items():
         run = _run(folder, files, unread)
         if run is not None:
-            found[folder] = run
-    above = root.parent if root in found else root
-    for folder, run in found.items():
+            runs_by_folder[folder] = run
+    above = root.parent if root in runs_by_folder else root
+    for folder, run in runs_by_folder.items():
         names = places(folder, above)
         run.name, run.longer_names, run.folder = names[0], names[1:], folder
-    for folder, run in found.items():
-        owner = next((parent for parent in folder.parents if parent in found), None)
+    for folder, run in runs_by_folder.items():
+        owner = next((parent for parent in folder.parents if parent in runs_by_folder), None)
         if owner and (how := _written_by(folder.relative_to(owner), run)):
-            run.notes.insert(0, f"Written by {how} for the run {found[owner].name}.")
-    _tell_apart(found, root)
-    return Found(list(found.values()), unread)
+            run.notes.insert(0, f"Written by {how} for the run {runs_by_folder[owner].name}.")
+    _distinguish(runs_by_folder, root)
+    return Found(list(runs_by_folder.values()), unread)
 
 
 def _run(folder: Path, files: list[Path], unread: list[str]) -> FoundRun | None:
@@ -77,8 +77,8 @@ def _run(folder: Path, files: list[Path], unread: list[str]) -> FoundRun | None:
 
 
 def _begun_and_name(path: Path) -> tuple[int, str]:
-    begun = _BEGUN.search(path.name)
-    return int(begun[1]) if begun else 0, path.name
+    match = _BEGUN.search(path.name)
+    return int(match[1]) if match else 0, path.name
 
 
 def _file(path: Path) -> tuple[FoundRun, int | None]:
@@ -86,8 +86,8 @@ def _file(path: Path) -> tuple[FoundRun, int | None]:
     run = FoundRun(identity=path.name, name="", own_steps=False)
     restart = None
     for event in _events(path, run.notes):
-        if run.begun is None:
-            run.begun = float(_begun_and_name(path)[0]) or event.wall_time
+        if run.started_at is None:
+            run.started_at = float(_begun_and_name(path)[0]) or event.wall_time
         if event.session_log.status == START:
             restart = event.step if restart is None else min(restart, event.step)
             run.go_back(event.step - 1)
@@ -104,10 +104,10 @@ def _add(run: FoundRun, event: Any, value: Any) -> None:
             # Several files that are written in the same second may have the same name.
             run.identity += f"\n{hashlib.sha256(event.SerializeToString()).hexdigest()}"
         run.add(event.step, {tag: number}, event.wall_time)
-    elif (told := hyperparameters(value)) is not None or (
-        tag in CONFIGS and isinstance(told := as_json(text(value)), dict)
+    elif (settings := hyperparameters(value)) is not None or (
+        tag in CONFIGS and isinstance(settings := as_json(text(value)), dict)
     ):
-        run.config |= told
+        run.config |= settings
     else:
         kind = kind_of(value)
         reason = BOOKKEEPING if kind == "hparams" else NO_NUMBER
@@ -123,10 +123,10 @@ def _written_by(place: Path, run: FoundRun) -> str | None:
     return "add_hparams" if "hparams" in run.config else None
 
 
-def _tell_apart(found: dict[Path, FoundRun], root: Path) -> None:
+def _distinguish(runs_by_folder: dict[Path, FoundRun], root: Path) -> None:
     """Distinguish runs with the same beginning by their paths."""
-    times = Counter(run.identity for run in found.values())
-    for folder, run in found.items():
+    times = Counter(run.identity for run in runs_by_folder.values())
+    for folder, run in runs_by_folder.items():
         if times[run.identity] > 1:
             run.identity += f"\n{folder.relative_to(root)}"
 

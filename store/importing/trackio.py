@@ -39,41 +39,41 @@ def _project(path: Path) -> list[FoundRun]:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if "metrics" not in tables:
                 raise StoreError(f"{path} is not a Trackio project: it has no table of metrics.")
-            found = _runs(connection, path.stem)
-            _configure(connection, found, tables)
-            _count_others(connection, found, tables)
+            runs_by_key = _runs_by_key(connection, path.stem)
+            _configure(connection, runs_by_key, tables)
+            _count_others(connection, runs_by_key, tables)
     except sqlite3.Error as error:
         raise StoreError(f"{path} is not a Trackio project ({error}).") from None
-    return list(found.values())
+    return list(runs_by_key.values())
 
 
 Key = tuple[object, object]
 """The project, if the file has several, and the run's id (or name, where that is the id)."""
 
 
-def _runs(connection: sqlite3.Connection, project: str) -> dict[Key, FoundRun]:
+def _runs_by_key(connection: sqlite3.Connection, project: str) -> dict[Key, FoundRun]:
     columns = _columns(connection, "metrics")
     if missing := {"run_name", "metrics"} - columns:
         raise sqlite3.DatabaseError(f"its metrics have no {min(missing)}")
-    own, id = _key_columns(columns)
+    project_column, id = _key_columns(columns)
     # Before Trackio stored steps, it counted a run's rows.
     step, at = (name if name in columns else "NULL" for name in ("step", "timestamp"))
-    found: dict[Key, FoundRun] = {}
+    runs_by_key: dict[Key, FoundRun] = {}
     rows: dict[Key, int] = {}
-    query = f"SELECT {own}, {id}, run_name, {step}, metrics, {at} FROM metrics ORDER BY rowid"
-    for named, key, name, told, metrics, timestamp in connection.execute(query):
-        run = found.get((named, key))
+    query = f"SELECT {project_column}, {id}, run_name, {step}, metrics, {at} FROM metrics ORDER BY rowid"
+    for row_project, key, name, row_step, metrics, timestamp in connection.execute(query):
+        run = runs_by_key.get((row_project, key))
         if run is None:
-            of, named_run = named or project, str(name)
+            of, named_run = row_project or project, str(name)
             longer = (f"{of}/{named_run}", f"{of}/{named_run} ({key})")
-            run = found[named, key] = FoundRun(f"{of}\n{key}\n{timestamp}", named_run, longer)
-        rows[named, key] = place = rows.get((named, key), -1) + 1
+            run = runs_by_key[row_project, key] = FoundRun(f"{of}\n{key}\n{timestamp}", named_run, longer)
+        rows[row_project, key] = place = rows.get((row_project, key), -1) + 1
         values = as_json(metrics)
         if isinstance(values, dict):
-            run.add(place if step == "NULL" else told, values, _seconds(timestamp))
+            run.add(place if step == "NULL" else row_step, values, _seconds(timestamp))
         else:
             run.left_out["Left out because they are not valid JSON"]["entries"] += 1
-    return found
+    return runs_by_key
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
@@ -84,25 +84,29 @@ def _key_columns(columns: set[str]) -> tuple[str, str]:
     return "project_name" if "project_name" in columns else "NULL", "run_id" if "run_id" in columns else "run_name"
 
 
-def _configure(connection: sqlite3.Connection, found: dict[Key, FoundRun], tables: set[str]) -> None:
+def _configure(connection: sqlite3.Connection, runs_by_key: dict[Key, FoundRun], tables: set[str]) -> None:
     if "configs" not in tables:
         return
-    own, id = _key_columns(_columns(connection, "configs"))
-    for named, key, config in connection.execute(f"SELECT {own}, {id}, config FROM configs"):
+    project_column, id = _key_columns(_columns(connection, "configs"))
+    for row_project, key, config in connection.execute(f"SELECT {project_column}, {id}, config FROM configs"):
         values = as_json(config)
-        if (named, key) in found and isinstance(values, dict):
-            found[named, key].config = {name: value for name, value in values.items() if not name.startswith("_")}
+        if (row_project, key) in runs_by_key and isinstance(values, dict):
+            runs_by_key[row_project, key].config = {
+                name: value for name, value in values.items() if not name.startswith("_")
+            }
 
 
-def _count_others(connection: sqlite3.Connection, found: dict[Key, FoundRun], tables: set[str]) -> None:
+def _count_others(connection: sqlite3.Connection, runs_by_key: dict[Key, FoundRun], tables: set[str]) -> None:
     """Add notes on data of a run that is not imported."""
-    for table, what in OTHERS.items():
+    for table, noun in OTHERS.items():
         if table not in tables:
             continue
-        own, id = _key_columns(_columns(connection, table))
-        for named, key, n in connection.execute(f"SELECT {own}, {id}, count(*) FROM {table} GROUP BY 1, 2"):
-            if (named, key) in found:
-                found[named, key].notes.append(f"Left out: {counted(n, what)}.")
+        project_column, id = _key_columns(_columns(connection, table))
+        for row_project, key, n in connection.execute(
+            f"SELECT {project_column}, {id}, count(*) FROM {table} GROUP BY 1, 2"
+        ):
+            if (row_project, key) in runs_by_key:
+                runs_by_key[row_project, key].notes.append(f"Left out: {counted(n, noun)}.")
 
 
 def _seconds(timestamp: object) -> float | None:

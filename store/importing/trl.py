@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from store.db.connection import StoreError
 from store.importing.files import fingerprint, places, read_each, read_json
 from store.importing.found import Found, FoundRun, as_number, counted, listed
-from store.importing.trl_tables import add_completions, tell_groups
+from store.importing.trl_tables import add_completions, number_groups
 
 STATE, ADAPTER, TABLES = "trainer_state.json", "adapter_config.json", "completions"
 CHECKPOINT = f"checkpoint-*/{STATE}"
@@ -43,21 +43,21 @@ def runs(path: str) -> Found:
     if not root.exists():
         raise StoreError(f"{path} does not exist. Name an existing folder.")
     root = root.parent if root.is_file() or root.name == TABLES else root
-    found: list[FoundRun] = []
+    found_runs: list[FoundRun] = []
     unread: list[str] = []
     for folder in _folders(root):
         run = _run(folder, root, unread)
         if run is not None:
-            found.append(run)
-    return Found(found, unread)
+            found_runs.append(run)
+    return Found(found_runs, unread)
 
 
 def _folders(root: Path) -> list[Path]:
     """Return `root` if it is an output folder, or else the output folders below it, without nested ones."""
     if _is_output(root):
         return [root]
-    known = {path.parent for path in root.rglob(STATE)} | {path.parent.parent for path in root.glob("**/*.parquet")}
-    outputs = sorted(folder for each in known for folder in (each, each.parent) if _is_output(folder))
+    parents = {path.parent for path in root.rglob(STATE)} | {path.parent.parent for path in root.glob("**/*.parquet")}
+    outputs = sorted(folder for each in parents for folder in (each, each.parent) if _is_output(folder))
     return [folder for folder in dict.fromkeys(outputs) if not any(each in folder.parents for each in outputs)]
 
 
@@ -78,14 +78,14 @@ def _run(folder: Path, root: Path, unread: list[str]) -> FoundRun | None:
     run.folder, run.named_method = folder, _method(folder)
     for entry in history:
         run.add(_whole(entry.get("step")), {name: value for name, value in entry.items() if name != "step"})
-    kept = _of_last_attempt(run, tables, states, last)
-    _, damaged = read_each(kept, lambda table: add_completions(run, table))
+    tables_of_last = _of_last_attempt(run, tables, states, last)
+    _, damaged = read_each(tables_of_last, lambda table: add_completions(run, table))
     problems += damaged
     if last is None and not (run.completions or run.answers):
         unread += problems
         return None
     run.notes += problems
-    tell_groups(run)
+    number_groups(run)
     return run
 
 
@@ -177,5 +177,5 @@ def _config(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
     adapters = [path for path in (folder / ADAPTER, *folder.glob(f"checkpoint-*/{ADAPTER}")) if path.is_file()]
     read, _ = read_each(adapters, read_json)
     model = next((each["base_model_name_or_path"] for each in read if each.get("base_model_name_or_path")), None)
-    told = {"max_steps": state.get("max_steps"), "model_id": model}
-    return {name: value for name, value in told.items() if value is not None}
+    settings = {"max_steps": state.get("max_steps"), "model_id": model}
+    return {name: value for name, value in settings.items() if value is not None}

@@ -49,25 +49,25 @@ def add_completions(run: FoundRun, path: Path) -> None:
             if step is None:
                 run.left_out[NO_STEP]["completions"] += 1
             else:
-                rows.setdefault(step, []).append(_said(row, components)._replace(gold=_plain(row.get(gold))))
-    for step, said in rows.items():
-        place = run.answers if _is_of_evaluation(run, step, said) else run.completions
-        place.setdefault(step, []).extend(said)
+                rows.setdefault(step, []).append(_completion(row, components)._replace(gold=_plain(row.get(gold))))
+    for step, completions in rows.items():
+        place = run.answers if _is_of_evaluation(run, step, completions) else run.completions
+        place.setdefault(step, []).extend(completions)
 
 
 def _components(run: FoundRun, table: pyarrow.Table) -> tuple[list[str], list[str]]:
     """Return the columns of reward functions and the other columns."""
-    known = set()
+    reward_names = set()
     for name in (name for row in run.metrics.values() for name in row):
-        if (found := re.fullmatch(r"(?:eval_)?rewards/(.+?)(?:/mean|/std)?", name)) is not None:
-            known.add(found[1])
+        if (match := re.fullmatch(r"(?:eval_)?rewards/(.+?)(?:/mean|/std)?", name)) is not None:
+            reward_names.add(match[1])
     numbers = [f.name for f in table.schema if _is_numeric(f.type) and f.name not in OWN_COLUMNS]
     # Without metrics, rewards cannot be distinguished from other numbers that a reward function logged.
-    components = [name for name in numbers if not known or name in known]
+    components = [name for name in numbers if not reward_names or name in reward_names]
     return components, [name for name in table.column_names if name not in (*OWN_COLUMNS, *components)]
 
 
-def _said(row: dict[str, Any], components: list[str]) -> LoggedCompletion:
+def _completion(row: dict[str, Any], components: list[str]) -> LoggedCompletion:
     rewards = {name: _finite(row[name]) for name in components}
     advantage, reward = _finite(row.get("advantage")), _finite(row.get("reward"))
     return LoggedCompletion(_text(row["prompt"]), _text(row["completion"]), rewards, advantage, reward=reward)
@@ -79,7 +79,7 @@ def _step(value: object, path: Path) -> int | None:
     return as_step(int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else text)
 
 
-def _is_of_evaluation(run: FoundRun, step: int, said: list[LoggedCompletion]) -> bool:
+def _is_of_evaluation(run: FoundRun, step: int, completions: list[LoggedCompletion]) -> bool:
     """Return whether a step's table is from an evaluation, which overwrites the table from training.
 
     If both were logged, it counts as training's only if its mean matches training's and not the evaluation's.
@@ -87,8 +87,8 @@ def _is_of_evaluation(run: FoundRun, step: int, said: list[LoggedCompletion]) ->
     logged = run.metrics.get(step, {})
     if not any(name.startswith("eval_") for name in logged):
         return False
-    found = {name: [each.rewards[name] for each in said] for name in said[0].rewards}
-    means = {name: _mean(values) for name, values in found.items()}
+    rewards = {name: [each.rewards[name] for each in completions] for name in completions[0].rewards}
+    means = {name: _mean(values) for name, values in rewards.items()}
     of_training = [(means[name], value) for name in means if (value := _logged(logged, f"rewards/{name}")) is not None]
     of_evaluation = [
         (means[name], value) for name in means if (value := _logged(logged, f"eval_rewards/{name}")) is not None
@@ -102,15 +102,15 @@ def _logged(row: dict[str, float | None], name: str) -> float | None:
 
 
 def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
 
 
 def _agree(pairs: list[tuple[float | None, float]]) -> bool:
     return bool(pairs) and all(one is not None and abs(one - other) < EQUAL for one, other in pairs)
 
 
-def tell_groups(run: FoundRun) -> None:
+def number_groups(run: FoundRun) -> None:
     """Number the groups that can be inferred, and note how many completions have none or are from evaluations."""
     if run.answers:
         n = sum(map(len, run.answers.values()))
@@ -121,21 +121,30 @@ def tell_groups(run: FoundRun) -> None:
         )
     if not run.completions:
         return
-    size = math.gcd(*(n for said in run.completions.values() for n in Counter(each.asked for each in said).values()))
-    lost = 0
-    for step, said in run.completions.items():
+    size = math.gcd(
+        *(
+            n
+            for completions in run.completions.values()
+            for n in Counter(completion.prompt_key for completion in completions).values()
+        )
+    )
+    ungrouped = 0
+    for step, completions in run.completions.items():
         together: dict[tuple[str, str], list[LoggedCompletion]] = {}
-        for each in said:
-            together.setdefault(each.asked, []).append(each)
-        groups = [asked for asked, members in together.items() if _is_group(members, size)]
+        for completion in completions:
+            together.setdefault(completion.prompt_key, []).append(completion)
+        groups = [key for key, members in together.items() if _is_group(members, size)]
         run.completions[step] = [
-            each._replace(group=groups.index(each.asked)) if each.asked in groups else each for each in said
+            completion._replace(group=groups.index(completion.prompt_key))
+            if completion.prompt_key in groups
+            else completion
+            for completion in completions
         ]
-        lost += sum(each.group is None for each in run.completions[step])
+        ungrouped += sum(completion.group is None for completion in run.completions[step])
     run.notes.append(BY_PROMPT)
-    if lost:
+    if ungrouped:
         total = sum(map(len, run.completions.values()))
-        run.notes.append(f"The group of {lost} of {total} completions is unknown; they are marked.")
+        run.notes.append(f"The group of {ungrouped} of {total} completions is unknown; they are marked.")
 
 
 def _is_numeric(kind: pyarrow.DataType) -> bool:
@@ -145,8 +154,8 @@ def _is_numeric(kind: pyarrow.DataType) -> bool:
 def _is_group(members: list[LoggedCompletion], size: int) -> bool:
     """Return whether completions of one prompt can form one group of `size`; more are several groups, unordered."""
     advantages = [each.advantage for each in members]
-    known = [value for value in advantages if value is not None]
-    return size > 1 and len(members) == size == len(known) and abs(sum(known)) < BALANCED * size
+    present = [value for value in advantages if value is not None]
+    return size > 1 and len(members) == size == len(present) and abs(sum(present)) < BALANCED * size
 
 
 def _text(value: object, depth: int = 0) -> str:

@@ -35,26 +35,26 @@ def runs(path: str) -> Found:
     if not root.exists():
         raise StoreError(f"{path} does not exist. Name an existing folder.")
     root = root.parent if root.is_file() else root
-    found: dict[Path, FoundRun] = {}
+    runs_by_folder: dict[Path, FoundRun] = {}
     unread: list[str] = []
     folders = sorted({file.parent for file in root.rglob("*.jsonl") if _is_dump(file)})
     for folder in folders:
-        whole = folder if len(folders) == 1 or folder == root else folder.parent
+        run_folder = folder if len(folders) == 1 or folder == root else folder.parent
         files = sorted((file for file in folder.glob("*.jsonl") if _is_dump(file)), key=lambda file: int(file.stem))
-        if whole not in found:
-            names = places(whole, root)
+        if run_folder not in runs_by_folder:
+            names = places(run_folder, root)
             identity = f"{files[0].name}\n{fingerprint(files[0])}"
-            found[whole] = FoundRun(identity, names[0], names[1:], folder=whole)
-        run = found[whole]
+            runs_by_folder[run_folder] = FoundRun(identity, names[0], names[1:], folder=run_folder)
+        run = runs_by_folder[run_folder]
         _, problems = read_each(files, partial(_add, run, is_validation=VALIDATION in folder.name.lower()))
         run.notes += problems
-    for whole, run in list(found.items()):
+    for run_folder, run in list(runs_by_folder.items()):
         if run.completions or run.answers:
-            _tell_groups(run)
+            _number_groups(run)
         else:
             unread += run.notes
-            del found[whole]
-    return Found(list(found.values()), unread)
+            del runs_by_folder[run_folder]
+    return Found(list(runs_by_folder.values()), unread)
 
 
 def _is_dump(file: Path) -> bool:
@@ -63,24 +63,24 @@ def _is_dump(file: Path) -> bool:
 
 def _add(run: FoundRun, file: Path, *, is_validation: bool) -> None:
     """Add the samples in a file, whose last line may be incomplete. Raises StoreError if it has none."""
-    said: list[LoggedCompletion] = []
+    samples: list[LoggedCompletion] = []
     step = as_step(int(file.stem))
     with file.open(encoding=encoding_of(file), errors="replace") as lines:
         for line in lines:
             values = as_json(line)
             if isinstance(values, dict) and isinstance(values.get("output"), str):
-                said.append(_said(run, values))
+                samples.append(_completion(run, values))
             elif line.endswith("\n") and line.strip():
                 run.left_out[NO_SAMPLE][file.name] += 1
-    if not said or step is None:
+    if not samples or step is None:
         raise StoreError(f"{file} has no verl samples.")
-    (run.answers if is_validation else run.completions)[step] = said
-    scores = [each.reward for each in said if each.reward is not None]
+    (run.answers if is_validation else run.completions)[step] = samples
+    scores = [each.reward for each in samples if each.reward is not None]
     if scores:
         run.metrics.setdefault(step, {})["val/reward" if is_validation else "reward"] = sum(scores) / len(scores)
 
 
-def _said(run: FoundRun, values: dict[str, Any]) -> LoggedCompletion:
+def _completion(run: FoundRun, values: dict[str, Any]) -> LoggedCompletion:
     rewards: dict[str, float | None] = {}
     for name, value in values.items():
         if name in OWN:
@@ -97,14 +97,16 @@ def _said(run: FoundRun, values: dict[str, Any]) -> LoggedCompletion:
     return LoggedCompletion(text, values["output"], rewards, None, reward=reward, gold=values.get("gts"))
 
 
-def _tell_groups(run: FoundRun) -> None:
+def _number_groups(run: FoundRun) -> None:
     """Number the groups of each step in which every prompt has as many samples as a group."""
-    sizes = Counter(n for said in run.completions.values() for n in Counter(each.asked for each in said).values())
+    sizes = Counter(
+        n for completions in run.completions.values() for n in Counter(each.prompt_key for each in completions).values()
+    )
     size = min(sizes, default=0)
     if size < 2:
         return
-    for step, said in run.completions.items():
-        counts = Counter(each.asked for each in said)
-        numbers = {asked: number for number, asked in enumerate(each for each, n in counts.items() if n == size)}
-        run.completions[step] = [each._replace(group=numbers.get(each.asked)) for each in said]
+    for step, completions in run.completions.items():
+        counts = Counter(each.prompt_key for each in completions)
+        numbers = {key: number for number, key in enumerate(each for each, n in counts.items() if n == size)}
+        run.completions[step] = [each._replace(group=numbers.get(each.prompt_key)) for each in completions]
     run.notes.append(BY_PROMPT)

@@ -70,8 +70,8 @@ def runs(path: str) -> Found:
     """Return every run at or below `path`; all files of a resumed run are one run."""
     files, unread = read_each(below(path, "*.wandb"), _file)
     together: dict[str, list[FoundRun]] = {}
-    for each in files:
-        together.setdefault(each.identity, []).append(each)
+    for run in files:
+        together.setdefault(run.identity, []).append(run)
     return Found([_joined(parts) for parts in together.values()], unread)
 
 
@@ -85,7 +85,7 @@ def _joined(parts: list[FoundRun]) -> FoundRun:
 
 def _file(path: Path) -> FoundRun:
     """Return the run in one file. Raises StoreError for a file without records."""
-    run = FoundRun(identity=path.stem, name=path.stem, begun=_started(path))
+    run = FoundRun(identity=path.stem, name=path.stem, started_at=_started(path))
     for data in _records(path, run.notes):
         try:
             record: Any = _MESSAGES["Record"].FromString(data)
@@ -103,13 +103,13 @@ def _file(path: Path) -> FoundRun:
     return run
 
 
-def _name(run: FoundRun, told: Any) -> None:
-    project, id = _text(told.project), _text(told.run_id)
+def _name(run: FoundRun, record: Any) -> None:
+    project, id = _text(record.project), _text(record.run_id)
     run.identity = f"{project}\n{id}"
-    run.name = _text(told.display_name) or id
+    run.name = _text(record.display_name) or id
     run.longer_names = (f"{run.name} ({id})", f"{project}/{run.name} ({id})")
-    run.begun = float(told.start_time.seconds) or run.begun
-    _configure(run, told.config)
+    run.started_at = float(record.start_time.seconds) or run.started_at
+    _configure(run, record.config)
 
 
 def _add(run: FoundRun, history: Any) -> None:
@@ -122,22 +122,22 @@ def _add(run: FoundRun, history: Any) -> None:
 def _whole_objects(values: dict[str, object]) -> dict[str, object]:
     """Return the entry with each table or image as one value; W&B flattens them into several."""
     objects = {name.removesuffix("._type"): kind for name, kind in values.items() if name.endswith("._type")}
-    kept = {name: value for name, value in values.items() if not any(name.startswith(f"{each}.") for each in objects)}
-    return kept | {name: {"_type": kind} for name, kind in objects.items()}
+    entry = {name: value for name, value in values.items() if not any(name.startswith(f"{each}.") for each in objects)}
+    return entry | {name: {"_type": kind} for name, kind in objects.items()}
 
 
 def _started(path: Path) -> float | None:
     """Return when the writer of a file started, according to its folder's name."""
-    found = _STARTED.search(path.parent.name)
+    match = _STARTED.search(path.parent.name)
     try:
-        return datetime.strptime(found[1], "%Y%m%d_%H%M%S").timestamp() if found else None
+        return datetime.strptime(match[1], "%Y%m%d_%H%M%S").timestamp() if match else None
     except (ValueError, OverflowError):
         return None
 
 
 def _configure(run: FoundRun, config: Any) -> None:
-    told = {_key(item): as_json(item.value_json) for item in config.update}
-    run.config |= {name: value for name, value in told.items() if not name.startswith("_wandb")}
+    settings = {_key(item): as_json(item.value_json) for item in config.update}
+    run.config |= {name: value for name, value in settings.items() if not name.startswith("_wandb")}
 
 
 def _key(item: Any) -> str:
@@ -161,7 +161,7 @@ def _text(data: bytes) -> str:
 
 def _records(path: Path, notes: list[str]) -> Iterator[bytes]:
     """Yield complete records up to the end, or up to where the file is cut off, and add a note of that."""
-    read, begun, is_cut = 0, None, False
+    read, partial, is_cut = 0, None, False
     with path.open("rb") as file:
         block = file.read(BLOCK)
         if not block:
@@ -175,13 +175,13 @@ def _records(path: Path, notes: list[str]) -> Iterator[bytes]:
                 at += _PIECE.size
                 data = block[at : at + length]
                 at += length
-                begun = data if kind in (WHOLE, FIRST) else None if begun is None else begun + data
-                if begun is not None and len(data) == length and kind in (WHOLE, LAST):
-                    yield begun
-                    read, begun = read + 1, None
+                partial = data if kind in (WHOLE, FIRST) else None if partial is None else partial + data
+                if partial is not None and len(data) == length and kind in (WHOLE, LAST):
+                    yield partial
+                    read, partial = read + 1, None
             is_cut = len(block) < BLOCK and at != len(block)
             block, at = file.read(BLOCK), 0
     if not read:
         raise StoreError(f"{path} has no records yet.")
-    if begun is not None or is_cut:
+    if partial is not None or is_cut:
         notes.append(f"{path.name} is cut off after {read:,} records. It is still being written, or its writer died.")

@@ -69,15 +69,15 @@ def copy(source: Place, target: Place, hashes: Iterable[str]) -> tuple[int, int]
 
     Existing files are verified, and rewritten if damaged.
     """
-    copied = lost = 0
+    copied = missing = 0
     for sha256 in hashes:
         try:
             if not _is_sound(target, sha256):
                 _put(target, sha256, content(source, sha256))
             copied += 1
         except Lost:
-            lost += 1
-    return copied, lost
+            missing += 1
+    return copied, missing
 
 
 def content(place: Place, sha256: str) -> bytes:
@@ -105,12 +105,12 @@ def local(place: Place, sha256: str) -> Path:
     return path
 
 
-def strays(place: Place, known: set[str]) -> Iterator[Listed]:
-    """Yield old images and incomplete files whose hash is not in `known`."""
+def strays(place: Place, known_hashes: set[str]) -> Iterator[Listed]:
+    """Yield old images and incomplete files whose hash is not in `known_hashes`."""
     for file in place.listed() if isinstance(place, Bucket) else _listed(place):
         folder, _, name = file.name.rpartition("/")
         is_ours = len(folder) == 2 and (_SHA256.fullmatch(name) or name.startswith("."))
-        if is_ours and name not in known and _is_settled(place, file):
+        if is_ours and name not in known_hashes and _is_settled(place, file):
             yield file
 
 

@@ -30,13 +30,13 @@ class Taken(NamedTuple):
 
 def sync(store: Store, places: list[Path]) -> list[Taken]:
     """Import all journals in and below folders. Raises StoreError if a folder has none."""
-    found: list[Taken] = []
+    results: list[Taken] = []
     for place in places:
         folders = journals(place)
         if not folders:
             raise StoreError(f"{place} has no journal. Name the folder of a recorded run, or a parent folder.")
-        found += [take_in(store, folder) for folder in folders]
-    return found
+        results += [take_in(store, folder) for folder in folders]
+    return results
 
 
 def journals(place: Path) -> list[Path]:
@@ -74,8 +74,8 @@ def take_in(store: Store, folder: Path, expected: str = "", last: int | None = N
         return Taken(folder, run, after - before, str(error))
     except OSError as error:
         return Taken(folder, run, after - before, f"The journal cannot be read: {error.strerror}.")
-    lost = f"{len(without)} images are missing or damaged." if without else None
-    return Taken(folder, run, after - before, lost)
+    problem = f"{len(without)} images are missing or damaged." if without else None
+    return Taken(folder, run, after - before, problem)
 
 
 def _end_of(lines: list[bytes]) -> int:

@@ -40,7 +40,7 @@ class Gone(StoreError):
     """The run of a journal was deleted."""
 
 
-class Answer(NamedTuple):
+class Receipt(NamedTuple):
     """The answer to a delivery."""
 
     next: int
@@ -77,7 +77,7 @@ def take(
     without: frozenset[str] = frozenset(),
     *,
     is_alive: bool = True,
-) -> Answer:
+) -> Receipt:
     """Store lines of the journal `uid`: all that it has from number `first` on, or the beginning of these.
 
     Missing numbers are damaged lines, which are counted as lost. `without` has hashes of images that the journal has
@@ -220,9 +220,9 @@ def _refuse(store: Store, state: _State, why: str) -> None:
 
 
 def _lose(store: Store, state: _State, count: int) -> None:
-    told = f"{count} records were lost because they are damaged in the journal."
+    message = f"{count} records were lost because they are damaged in the journal."
     state.next += count - 1
-    _add_event(store, state, EventRecord(kind="recording_failed", message=told))
+    _add_event(store, state, EventRecord(kind="recording_failed", message=message))
 
 
 def _check_run(store: Store, state: _State, error: StoreError) -> None:
@@ -233,15 +233,15 @@ def _check_run(store: Store, state: _State, error: StoreError) -> None:
             raise Gone(DELETED) from error
 
 
-def _answer(store: Store, state: _State, is_alive: bool) -> Answer:
+def _answer(store: Store, state: _State, is_alive: bool) -> Receipt:
     if state.place is None:
-        return Answer(state.next)
+        return Receipt(state.next)
     job_id, stop = state.place.job_id, 0
     heard_at = time.time() if is_alive else state.said_at
     if job_id is not None and heard_at is not None and not state.ended:
         # Records read from a folder have no script that could be asked to stop.
-        asked = hear_job(store, job_id, min(heard_at, time.time()), is_alive=is_alive)
-        stop = asked if is_alive else 0
+        requested_level = hear_job(store, job_id, min(heard_at, time.time()), is_alive=is_alive)
+        stop = requested_level if is_alive else 0
     with reading(store) as connection:
         run = connection.scalar(select(Run.uid).where(Run.id == state.place.run_id)) or ""
-    return Answer(state.next, stop, run, ended=state.ended)
+    return Receipt(state.next, stop, run, ended=state.ended)

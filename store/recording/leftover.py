@@ -35,14 +35,14 @@ QUIET_SECONDS = 60.0
 """Time without a write after which the journal of an unknown script counts as left behind."""
 
 
-def swept(store: Store) -> list[Path]:
+def journal_folders(store: Store) -> list[Path]:
     """Return the folders in which journals are searched."""
-    named = [Path(name).expanduser() for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
-    return named or [Path.cwd() / NAME, store.folder / NAME]
+    configured = [Path(name).expanduser() for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
+    return configured or [Path.cwd() / NAME, store.folder / NAME]
 
 
 @dataclass
-class Sweep:
+class JournalSweep:
     """Imports what is new since its last look; keep one instance and call `look` regularly."""
 
     store: Store
@@ -53,9 +53,14 @@ class Sweep:
 
     def look(self) -> list[Taken]:
         """Check once; return what each journal added, or why it could not be imported. Raises StoreError."""
-        found = {folder: uid for uid, folder in self._known()}
-        quiet = {folder: "" for place in swept(self.store) for folder in folders.journals(place) if _is_quiet(folder)}
-        return [taken for folder, uid in {**quiet, **found}.items() if (taken := self._take(folder, uid))]
+        open_journals = {folder: uid for uid, folder in self._known()}
+        quiet = {
+            folder: ""
+            for place in journal_folders(self.store)
+            for folder in folders.journals(place)
+            if _is_quiet(folder)
+        }
+        return [result for folder, uid in {**quiet, **open_journals}.items() if (result := self._take(folder, uid))]
 
     def _known(self) -> Iterator[tuple[str, Path]]:
         """Yield the uids and journals of jobs that have ended on this machine, newest first."""
@@ -72,9 +77,9 @@ class Sweep:
         if size is None or self._sizes.get(folder) == size:
             return None
         last = records.last_number(folder / LINES)
-        taken = None if last is None else folders.take_in(self.store, folder, uid, last)
+        result = None if last is None else folders.take_in(self.store, folder, uid, last)
         self._sizes[folder] = size
-        return taken if taken and (taken.new or taken.problem) and taken.problem != DELETED else None
+        return result if result and (result.new or result.problem) and result.problem != DELETED else None
 
 
 def last_word(store: Store, job: JobRow) -> End | None:
@@ -116,11 +121,11 @@ def _is_quiet(folder: Path) -> bool:
         return False
 
 
-def added(found: Sequence[Taken]) -> list[str]:
+def summarize_results(results: Sequence[Taken]) -> list[str]:
     """Return a sentence for each journal that added something or could not be imported."""
     return [
-        f"{taken.folder}: {taken.problem}"
-        if taken.problem
-        else f"Imported {taken.new:,} records that a script left in {taken.folder}."
-        for taken in found
+        f"{result.folder}: {result.problem}"
+        if result.problem
+        else f"Imported {result.new:,} records that a script left in {result.folder}."
+        for result in results
     ]

@@ -21,7 +21,6 @@ from store.media import files as media
 from store.recording import rows
 from store.recording.records import (
     RECORDED,
-    Answered,
     Begin,
     Describe,
     End,
@@ -30,6 +29,7 @@ from store.recording.records import (
     ExampleRecord,
     Process,
     Record,
+    RecordedAnswer,
     Sampled,
     StepRecord,
 )
@@ -50,26 +50,26 @@ class Place(NamedTuple):
 
 def begin(store: Store, record: Begin, place: Place | None) -> Place:
     """Create or find the run of a training, and the job of its process. Raises StoreError."""
-    known = place.run_id if place is not None and record.step else _known_run(store, record)
+    run_id = place.run_id if place is not None and record.step else _known_run(store, record)
     columns = record.run.model_dump()
     max_steps = columns["max_steps"] if (columns["max_steps"] or 0) > 0 else None
-    if known is None:
-        told = columns | {"dataset": RECORDED, "style": "cot", "config": {"recorded": columns["config"]}}
-        known = create_run(store, uid=record.uid, **told | {"max_steps": max_steps}).id
-        describe_run(store, known, created_at=record.at, environment=record.environment)
+    if run_id is None:
+        values = columns | {"dataset": RECORDED, "style": "cot", "config": {"recorded": columns["config"]}}
+        run_id = create_run(store, uid=record.uid, **values | {"max_steps": max_steps}).id
+        describe_run(store, run_id, created_at=record.at, environment=record.environment)
     else:
         if record.step:
-            _close_others(store, known, record.process)
-            truncate_after(store, known, record.step)
+            _close_others(store, run_id, record.process)
+            truncate_after(store, run_id, record.step)
         if max_steps is not None:
-            describe_run(store, known, max_steps=max_steps)
-    job_id = _open_job(store, known, record.process)
+            describe_run(store, run_id, max_steps=max_steps)
+    job_id = _open_job(store, run_id, record.process)
     if job_id is None:
         arguments = {"recorded": True, "journal": record.folder} if record.folder else {"recorded": True}
-        job_id = add_job(store, known, "train", arguments, state=JobState.STARTING, at=record.at).id
+        job_id = add_job(store, run_id, "train", arguments, state=JobState.STARTING, at=record.at).id
     with reading(store) as connection:
-        begun = connection.scalar(select(Job.started_at).where(Job.id == job_id))
-    if begun is None:
+        started_at = connection.scalar(select(Job.started_at).where(Job.id == job_id))
+    if started_at is None:
         process = record.process
         start_job(
             store,
@@ -81,7 +81,7 @@ def begin(store: Store, record: Begin, place: Place | None) -> Place:
             log_path=None,
             at=record.at,
         )
-    return Place(known, job_id)
+    return Place(run_id, job_id)
 
 
 def put(store: Store, place: Place, record: Record) -> str | None:
@@ -105,7 +105,7 @@ def put(store: Store, place: Place, record: Record) -> str | None:
 def _put_step(store: Store, place: Place, record: StepRecord) -> None:
     form, weights = _reading_of(store, place.run_id)
     completions = rows.completion_rows(record.completions, form, weights, known_examples(store, record.completions))
-    metrics = rows.named(record.metrics)
+    metrics = rows.store_names(record.metrics)
     if not record.means:
         metrics |= rows.figures(completions, form)
     record_step(
@@ -130,13 +130,13 @@ def put_means(store: Store, place: Place, step: int) -> None:
 
 def _put_evaluation(store: Store, place: Place, record: EvaluationRecord) -> None:
     form, weights = _reading_of(store, place.run_id)
-    known = known_examples(store, record.rows)
+    examples = known_examples(store, record.rows)
     decoding = "as the script chose" if record.greedy else "sampled by the trainer"
     benchmark = record.name or RECORDED
     right = record_evaluation(
         store,
         place.run_id,
-        rows.prediction_rows(record.rows, form, weights, known),
+        rows.prediction_rows(record.rows, form, weights, examples),
         benchmark=benchmark,
         split="eval",
         step=record.step,
@@ -152,8 +152,8 @@ def _describe(store: Store, place: Place, record: Describe) -> None:
     columns = {name: value for name, value in record.columns.model_dump().items() if value is not None}
     if record.environment:
         with reading(store) as connection:
-            known = connection.scalar(select(Run.environment).where(Run.id == place.run_id)) or {}
-        columns["environment"] = known | record.environment
+            environment = connection.scalar(select(Run.environment).where(Run.id == place.run_id)) or {}
+        columns["environment"] = environment | record.environment
     if columns:
         describe_run(store, place.run_id, **columns)
 
@@ -170,18 +170,20 @@ def _end(store: Store, place: Place, record: End) -> str | None:
         return connection.scalar(select(Job.uid).where(Job.id == place.job_id))
 
 
-def known_examples(store: Store, said: Sequence[Sampled | Answered]) -> dict[str | int, Known]:
+def known_examples(store: Store, answers: Sequence[Sampled | RecordedAnswer]) -> dict[str | int, Known]:
     """Return the examples to which records refer, by key."""
-    keys = sorted({each.example for each in said if each.example is not None})
-    found: dict[str | int, Known] = {}
+    keys = sorted({each.example for each in answers if each.example is not None})
+    by_key: dict[str | int, Known] = {}
     columns = (ExampleTable.key, ExampleTable.id, ExampleTable.answer)
-    ours = (ExampleTable.dataset == RECORDED, ExampleTable.split == "train")
+    recorded_examples = (ExampleTable.dataset == RECORDED, ExampleTable.split == "train")
     with reading(store) as connection:
         for start in range(0, len(keys), KEYS_PER_QUERY):
             part = keys[start : start + KEYS_PER_QUERY]
-            for key, id, truth in connection.execute(select(*columns).where(*ours, ExampleTable.key.in_(part))):
-                found[key] = Known(id, truth)
-    return found
+            for key, id, truth in connection.execute(
+                select(*columns).where(*recorded_examples, ExampleTable.key.in_(part))
+            ):
+                by_key[key] = Known(id, truth)
+    return by_key
 
 
 def _reading_of(store: Store, run_id: int) -> tuple[Form, dict[str, float]]:
@@ -197,10 +199,10 @@ def _reading_of(store: Store, run_id: int) -> tuple[Form, dict[str, float]]:
 def _host_of(process: Process) -> str:
     """Return the host of a process. Another container on this machine counts as another host, as it hides them."""
     try:
-        here = os.readlink("/proc/self/ns/pid")
+        namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
         return process.host
-    is_elsewhere = process.host == socket.gethostname() and process.namespace not in (None, here)
+    is_elsewhere = process.host == socket.gethostname() and process.namespace not in (None, namespace)
     return f"{process.host[:150]} (another container)" if is_elsewhere else process.host
 
 
@@ -215,8 +217,8 @@ def _known_run(store: Store, record: Begin) -> int | None:
     )
     earlier = select(Run.id).where(*same, Run.step >= record.step).order_by(Run.id.desc()).limit(1)
     with reading(store) as connection:
-        known = connection.scalar(uid)
-        return connection.scalar(earlier) if known is None and record.step else known
+        run_id = connection.scalar(uid)
+        return connection.scalar(earlier) if run_id is None and record.step else run_id
 
 
 def _close_others(store: Store, run_id: int, process: Process) -> None:
@@ -230,6 +232,6 @@ def _close_others(store: Store, run_id: int, process: Process) -> None:
 
 def _open_job(store: Store, run_id: int, process: Process) -> int | None:
     """Return the open job of this process, if the record was stored before."""
-    own = (Job.run_id == run_id, Job.state.in_(OPEN), (Job.pid == process.pid) | Job.pid.is_(None))
+    of_process = (Job.run_id == run_id, Job.state.in_(OPEN), (Job.pid == process.pid) | Job.pid.is_(None))
     with reading(store) as connection:
-        return connection.scalar(select(Job.id).where(*own).order_by(Job.id.desc()).limit(1))
+        return connection.scalar(select(Job.id).where(*of_process).order_by(Job.id.desc()).limit(1))

@@ -145,7 +145,7 @@ class Sampled(_Said):
     """The example's true count, also in our own trainer's spool only."""
 
 
-class Answered(_Said):
+class RecordedAnswer(_Said):
     """An answer in an evaluation; sample 0 is greedy."""
 
     sample: Count = 0
@@ -180,7 +180,7 @@ class EvaluationRecord(_Record):
     greedy: bool = False
     first: Count = 0
     total: Count
-    rows: Annotated[tuple[Answered, ...], Field(max_length=100_000)]
+    rows: Annotated[tuple[RecordedAnswer, ...], Field(max_length=100_000)]
 
 
 class Columns(_Record):
@@ -232,8 +232,8 @@ def from_line(line: str | bytes) -> tuple[int | None, Record]:
     number: int | None = None
     try:
         values = storable(json.loads(line))
-        found = values.get("seq")
-        number = found if isinstance(found, int) and not isinstance(found, bool) else None
+        sequence = values.get("seq")
+        number = sequence if isinstance(sequence, int) and not isinstance(sequence, bool) else None
         version = values.get("version") if values.get("type") == "begin" else None
         if isinstance(version, int) and version > VERSION:
             raise Newer(
@@ -253,20 +253,20 @@ def from_line(line: str | bytes) -> tuple[int | None, Record]:
 def number_of(line: bytes | str) -> int | None:
     """Return the number of a line, whether or not it is a valid record."""
     text = line[:40].decode("ascii", "replace") if isinstance(line, bytes) else line[:40]
-    found = _NUMBERED.match(text)
-    return int(found[1]) if found else None
+    match = _NUMBERED.match(text)
+    return int(match[1]) if match else None
 
 
 def last_line(path: Path) -> bytes | None:
     """Return a journal's last complete line without reading the others; None if it has none. Raises OSError."""
     with path.open("rb") as file:
         end = place = file.seek(0, os.SEEK_END)
-        found = b""
-        while place and found.count(b"\n") < 2:
+        tail = b""
+        while place and tail.count(b"\n") < 2:
             place = max(0, place - TAIL)
             file.seek(place)
-            found = file.read(end - place)
-    lines = found[: found.rfind(b"\n") + 1].splitlines()
+            tail = file.read(end - place)
+    lines = tail[: tail.rfind(b"\n") + 1].splitlines()
     return lines[-1] if lines else None
 
 

@@ -11,7 +11,7 @@ from store.completions.scored import trace_fields
 from store.completions.summary import right_share
 from store.db.rows import CompletionRow, ExampleRow, PredictionRow, TraceFields
 from store.importing.trl_keys import metric_name
-from store.recording.records import RECORDED, Answered, ExampleRecord, Sampled
+from store.recording.records import RECORDED, ExampleRecord, RecordedAnswer, Sampled
 from store.trace import Form
 
 ACCURACY = ("val/", "/accuracy")
@@ -39,55 +39,59 @@ def example_row(record: ExampleRecord, images: Sequence[bytes]) -> ExampleRow:
 
 
 def completion_rows(
-    sampled: Sequence[Sampled], form: Form, weights: dict[str, float], known: Mapping[str | int, Known]
+    sampled: Sequence[Sampled], form: Form, weights: dict[str, float], examples: Mapping[str | int, Known]
 ) -> list[CompletionRow]:
-    """Return completions with their parsed traces; `known` has their examples by key, or by number in the dataset."""
+    """Return completions with their parsed traces; `examples` are by key, or by number in the dataset."""
     rows = []
-    for each in sampled:
-        example = known.get(each.row if each.example is None and each.row is not None else each.example or "")
-        truth = each.truth if each.truth is not None else example.truth if example else None
+    for sample in sampled:
+        example = examples.get(
+            sample.row if sample.example is None and sample.row is not None else sample.example or ""
+        )
+        truth = sample.truth if sample.truth is not None else example.truth if example else None
         rows.append(
             CompletionRow(
-                **_fields(each, form, weights, truth),
-                generation=each.generation,
-                group=each.group,
-                index=each.index,
+                **_fields(sample, form, weights, truth),
+                generation=sample.generation,
+                group=sample.group,
+                index=sample.index,
                 example_id=example.id if example else None,
-                advantage=each.advantage,
+                advantage=sample.advantage,
             )
         )
     return rows
 
 
 def prediction_rows(
-    answered: Sequence[Answered], form: Form, weights: dict[str, float], known: Mapping[str | int, Known]
+    answered: Sequence[RecordedAnswer], form: Form, weights: dict[str, float], examples: Mapping[str | int, Known]
 ) -> list[PredictionRow]:
     """Return answers whose example is known; the script's own judgement of correctness takes precedence."""
     rows = []
-    for each in answered:
-        if (example := known.get(each.example or "")) is None:
+    for answer in answered:
+        if (example := examples.get(answer.example or "")) is None:
             continue
-        fields = _fields(each, form, weights, example.truth)
-        if each.correct is not None:
-            fields["correct"] = each.correct
-        rows.append(PredictionRow(**fields, example_id=example.id, sample=each.sample))
+        fields = _fields(answer, form, weights, example.truth)
+        if answer.correct is not None:
+            fields["correct"] = answer.correct
+        rows.append(PredictionRow(**fields, example_id=example.id, sample=answer.sample))
     return rows
 
 
-def _fields(each: Sampled | Answered, form: Form, weights: dict[str, float], truth: int | None) -> dict[str, Any]:
-    found = trace_fields(
-        each.text,
+def _fields(
+    sample: Sampled | RecordedAnswer, form: Form, weights: dict[str, float], truth: int | None
+) -> dict[str, Any]:
+    fields = trace_fields(
+        sample.text,
         truth=truth,
         style=form,
-        tokens=each.tokens,
-        truncated=each.truncated,
-        components=dict(each.rewards),
+        tokens=sample.tokens,
+        truncated=sample.truncated,
+        components=dict(sample.rewards),
         weights=weights,
     )
-    return {field.name: getattr(found, field.name) for field in dataclasses.fields(TraceFields)}
+    return {field.name: getattr(fields, field.name) for field in dataclasses.fields(TraceFields)}
 
 
-def named(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+def store_names(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
     """Return a trainer's metrics under the store's names."""
     return {metric_name(name): value for name, value in metrics.items()}
 
@@ -106,16 +110,16 @@ def benchmark_of(metric: str) -> str | None:
 
 def figures(rows: Sequence[CompletionRow], form: Form) -> dict[str, float | None]:
     """Return metrics of a step's texts, without those that their grammar does not define."""
-    found: dict[str, float | None] = {}
+    result: dict[str, float | None] = {}
     if not rows:
-        return found
+        return result
     if form != "none":
-        found["wellformed_share"] = sum(row.wellformed for row in rows) / len(rows)
+        result["wellformed_share"] = sum(row.wellformed for row in rows) / len(rows)
     if form == "cot":
-        found["reasoning_steps"] = sum(row.reasoning_steps for row in rows) / len(rows)
+        result["reasoning_steps"] = sum(row.reasoning_steps for row in rows) / len(rows)
     if (right := right_share(rows)) is not None:
-        found["correct_share"] = right
-    return found
+        result["correct_share"] = right
+    return result
 
 
 def means(rows: Sequence[CompletionRow]) -> dict[str, float | None]:
@@ -124,5 +128,5 @@ def means(rows: Sequence[CompletionRow]) -> dict[str, float | None]:
     columns = {f"reward/{name}": [row.rewards.get(name) for row in rows] for name in names}
     columns["reward"] = [row.reward for row in rows]
     columns["completion_length"] = [row.tokens for row in rows]
-    known = {name: [value for value in values if value is not None] for name, values in columns.items()}
-    return {name: sum(values) / len(values) for name, values in known.items() if values}
+    present_by_name = {name: [value for value in values if value is not None] for name, values in columns.items()}
+    return {name: sum(values) / len(values) for name, values in present_by_name.items() if values}

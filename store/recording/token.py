@@ -35,9 +35,9 @@ def token_of(store: Store) -> str:
     return token
 
 
-def is_right(store: Store, given: str) -> bool:
+def is_right(store: Store, given_token: str) -> bool:
     """Return whether this is the right token. Raises StoreError."""
-    return hmac.compare_digest(given.encode("utf-8", "replace"), token_of(store).encode())
+    return hmac.compare_digest(given_token.encode("utf-8", "replace"), token_of(store).encode())
 
 
 def _make(path: Path) -> None:

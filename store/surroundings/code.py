@@ -50,15 +50,15 @@ def add_code(store: Store, run_id: int, source: Source) -> None:
 def read_code(store: Store, run_ids: Sequence[int]) -> dict[int, list[KeptSource]]:
     """Return the code of each run, oldest start first; runs without code are left out."""
     columns = (Code.run_id, Code.at, Code.revision, Code.changed, Code.difference, Code.is_cut)
-    found: dict[int, list[KeptSource]] = {id: [] for id in run_ids}
+    sources_by_run: dict[int, list[KeptSource]] = {id: [] for id in run_ids}
     table: Any = Code.__table__
     with reading(store) as connection:
         for row in connection.execute(select(*columns).where(Code.run_id.in_(run_ids)).order_by(Code.id)):
             sound = checking.sound(table, row._asdict())
             changed = tuple(map(str, sound["changed"]))
             source = Source(sound["revision"], changed, sound["difference"], sound["is_cut"])
-            found[row.run_id].append(KeptSource(sound["at"], source))
-    return found
+            sources_by_run[row.run_id].append(KeptSource(sound["at"], source))
+    return sources_by_run
 
 
 def without_secrets(difference: str) -> str:
@@ -76,10 +76,10 @@ def without_secrets(difference: str) -> str:
 
 def by_file(difference: str) -> dict[str, str]:
     """Return the part for each file of a unified git diff, by path."""
-    found: dict[str, list[str]] = {}
+    lines_by_path: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in difference.splitlines():
         if line.startswith("diff --git "):
-            lines = found.setdefault(line.rpartition(" b/")[2], [])
+            lines = lines_by_path.setdefault(line.rpartition(" b/")[2], [])
         lines.append(line)
-    return {path: "\n".join(part) for path, part in found.items()}
+    return {path: "\n".join(part) for path, part in lines_by_path.items()}

@@ -26,8 +26,8 @@ class Readings(NamedTuple):
 def add_samples(store: Store, run_id: int, at: float, values: Mapping[str, float]) -> None:
     """Record measurements of one moment; values that are not finite are left out."""
     rows = [
-        {"run_id": run_id, "what": clean(what)[:40], "at": at, "value": value}
-        for what, value in values.items()
+        {"run_id": run_id, "what": clean(kind)[:40], "at": at, "value": value}
+        for kind, value in values.items()
         if finite(value) is not None
     ]
     if rows:
@@ -37,19 +37,19 @@ def add_samples(store: Store, run_id: int, at: float, values: Mapping[str, float
 
 def read_machine(store: Store, run_id: int, *, points: int = 400) -> dict[str, Readings]:
     """Return each kind of measurement over the whole run, in about `points` equal intervals at most."""
-    own = MachineSample.run_id == run_id
+    of_run = MachineSample.run_id == run_id
     at, value = MachineSample.at, MachineSample.value
     with reading(store) as connection:
-        first, last = connection.execute(select(func.min(at), func.max(at)).where(own)).one()
+        first, last = connection.execute(select(func.min(at), func.max(at)).where(of_run)).one()
         if first is None:
             return {}
         width = max(1.0, (last - first) / points)
         stretch = cast((at - first) / width, Integer).label("stretch")
         columns = (MachineSample.what, func.min(at), func.max(at), func.min(value), func.avg(value), func.max(value))
         # By name, because PostgreSQL does not recognise that two expressions with parameters are equal.
-        statement = select(*columns, stretch).where(own).group_by(MachineSample.what, "stretch")
+        statement = select(*columns, stretch).where(of_run).group_by(MachineSample.what, "stretch")
         rows = connection.execute(statement.order_by(MachineSample.what, "stretch")).all()
-    found: dict[str, list[tuple[Any, ...]]] = {}
-    for what, begin, end, *values, _ in rows:
-        found.setdefault(what, []).append(((begin + end) / 2, *values))
-    return {what: Readings(*np.array(each, np.float64).T) for what, each in found.items()}
+    rows_by_kind: dict[str, list[tuple[Any, ...]]] = {}
+    for kind, begin, end, *values, _ in rows:
+        rows_by_kind.setdefault(kind, []).append(((begin + end) / 2, *values))
+    return {kind: Readings(*np.array(each, np.float64).T) for kind, each in rows_by_kind.items()}

@@ -14,7 +14,7 @@ from store.db.states import JobState
 from store.embeddings import add_embeddings, use_encoder
 from store.evaluations.predictions import iter_predictions
 from store.evaluations.records import begin_evaluation, record_predictions
-from store.evaluations.texts import count_said, said
+from store.evaluations.texts import count_prediction_texts, read_prediction_texts
 from store.examples import add_examples
 from store.jobs import advance_job, ask_stop, end_job, list_jobs
 from store.runs import get_run, list_runs
@@ -118,7 +118,7 @@ def test_what_was_said_as_columns(store: Store) -> None:
             rows = [make.prediction(id, tokens=3 if id == ids[0] else None) for id in reversed(ids)]
             rows.append(make.prediction(ids[0], 1, text="<think>a</think>", think=(7, 8), correct=False))
             record_predictions(store, evaluation, rows)
-    found = said(store, [run.id for run in runs])
+    found = read_prediction_texts(store, [run.id for run in runs])
     stored = {row.id: row for run in runs for row in iter_predictions(store, run.id) if row.kind == "val"}
     assert found.prediction_id.tolist() == list(stored)
     for place, row in enumerate(stored.values()):
@@ -127,8 +127,8 @@ def test_what_was_said_as_columns(store: Store) -> None:
         assert found.correct[place] == row.correct
         assert np.array_equal(found.tokens[place], np.float64(row.tokens or np.nan), equal_nan=True)
     assert found.run_id.tolist() == [run.id for run in runs for _ in range(3)]
-    assert count_said(store, [run.id for run in runs]) == (6, max(stored))
-    assert count_said(store, []) == (0, 0) and len(said(store, []).text) == 0
+    assert count_prediction_texts(store, [run.id for run in runs]) == (6, max(stored))
+    assert count_prediction_texts(store, []) == (0, 0) and len(read_prediction_texts(store, []).text) == 0
 
 
 def test_a_job_says_how_far_it_is_and_hears_a_stop(store: Store) -> None:

@@ -243,7 +243,7 @@ def test_of_a_long_run_every_so_many_th_step_is_read(store: Store, most: int, ev
     run_id = make.run(store).id
     for step in range(3, 33, 3):
         record(store, run_id, step, make.completion(reasoning_steps=step % 5))
-    found = emergence.emergence(store, run_id, most=most)
+    found = emergence.emergence(store, run_id, limit=most)
     assert found.every == every
     assert found.step.tolist() == steps
     assert found.mean_steps.tolist() == [step % 5 for step in steps]

@@ -18,7 +18,7 @@ from store.db.states import JobState
 from store.jobs import end_job, list_jobs
 from store.recording import leftover, records
 from store.recording.intake import take
-from store.recording.leftover import Sweep
+from store.recording.leftover import JournalSweep
 from store.recording.records import IMAGES, LINES, PREFIX, End
 from store.runs import delete_run, get_run, list_runs, resolve_run
 from tests.store.test_recording import HASH, PICTURE, PROCESS, RECORDS, UID, lines
@@ -61,10 +61,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_journal_that_nobody_delivered_is_taken_in_once(store: Store, place: Path) -> None:
     folder = journal(place, lines())
-    sweep = Sweep(store, HERE)
+    sweep = JournalSweep(store, HERE)
     (taken,) = sweep.look()
-    assert taken.new == len(RECORDS) and str(len(RECORDS)) in leftover.added([taken])[0]
-    assert sweep.look() == [] and Sweep(store, HERE).look() == []
+    assert taken.new == len(RECORDS) and str(len(RECORDS)) in leftover.summarize_results([taken])[0]
+    assert sweep.look() == [] and JournalSweep(store, HERE).look() == []
     assert get_run(store, resolve_run(store, "mine")).status == "finished" and list_runs(store)[0].step == 2
     (folder / LINES).write_bytes((folder / LINES).read_bytes() + b'{"seq": 99, "type": "event"')
     assert sweep.look() == [], "a line without its end is none"
@@ -72,18 +72,18 @@ def test_a_journal_that_nobody_delivered_is_taken_in_once(store: Store, place: P
 
 def test_what_is_being_written_is_left_to_its_script(store: Store, place: Path) -> None:
     journal(place, lines(), age=1.0)
-    assert Sweep(store, HERE).look() == [] and list_runs(store) == []
+    assert JournalSweep(store, HERE).look() == [] and list_runs(store) == []
 
 
 def test_the_rest_of_a_killed_script_is_taken_from_where_it_lies(store: Store, tmp_path: Path) -> None:
     folder = journal(tmp_path / "elsewhere", told(tmp_path / "elsewhere" / f"{PREFIX}{UID}"), age=0.0)
     written = (folder / LINES).read_bytes().splitlines()
     take(store, UID, 0, written[:1], is_alive=False)
-    assert Sweep(store, HERE).look() == [], "its script may be alive"
+    assert JournalSweep(store, HERE).look() == [], "its script may be alive"
     (job,) = list_jobs(store)
     end_job(store, job.id, JobState.KILLED, error="gone")
-    assert Sweep(store, "another machine").look() == []
-    (taken,) = Sweep(store, HERE).look()
+    assert JournalSweep(store, "another machine").look() == []
+    (taken,) = JournalSweep(store, HERE).look()
     assert taken.new == len(RECORDS) - 1 and taken.problem is None
     run = get_run(store, resolve_run(store, UID))
     assert run.status == "finished", "what the script says of its end is truer"
@@ -102,7 +102,7 @@ def test_a_script_that_ended_while_nobody_listened_is_not_called_killed(store: S
     assert "finished, according to its journal" in sentence
     (job,) = list_jobs(store)
     assert (job.state, job.error, job.exit_code, job.ended_at) == ("finished", None, 0, 8.0)
-    (taken,) = Sweep(store, identity.host()).look()
+    (taken,) = JournalSweep(store, identity.host()).look()
     assert taken.new == len(RECORDS) - 1 and list_jobs(store)[0].state == "finished"
 
 
@@ -128,16 +128,16 @@ def test_a_journal_is_not_believed_where_it_says_it_lies(store: Store, tmp_path:
         (folder / LINES).symlink_to(tmp_path / "target")
     if fault == "uid":
         (folder / LINES).write_bytes(b"\n".join(lines([{**RECORDS[0], "uid": "another0"}, *RECORDS[1:]])) + b"\n")
-    found = Sweep(store, HERE).look()
+    found = JournalSweep(store, HERE).look()
     assert [taken.new for taken in found] == ([0] if fault == "uid" else [])
     assert list_runs(store)[0].step == 0
 
 
 def test_a_deleted_run_does_not_come_back_and_is_not_complained_about(store: Store, place: Path) -> None:
     journal(place, lines())
-    Sweep(store, HERE).look()
+    JournalSweep(store, HERE).look()
     delete_run(store, resolve_run(store, "mine"))
-    assert Sweep(store, HERE).look() == [] and list_runs(store) == []
+    assert JournalSweep(store, HERE).look() == [] and list_runs(store) == []
 
 
 @pytest.mark.parametrize("number", [0, 1, 12345])

@@ -30,7 +30,7 @@ from store.jobs import ask_stop, end_job, list_jobs
 from store.media import files as media
 from store.metrics import list_metric_names, read_series
 from store.recording import folders, intake, silence, token
-from store.recording.intake import Answer, Gone, arrived, take
+from store.recording.intake import Gone, Receipt, arrived, take
 from store.recording.records import IMAGES, LINES, VERSION, Damaged, Newer
 from store.runs import delete_run, get_run, list_runs, resolve_run
 from tests import foreign
@@ -95,7 +95,7 @@ def patient() -> Iterator[None]:
         yield
 
 
-def deliver(store: Store, first: int = 0, records: list[bytes] | None = None) -> Answer:
+def deliver(store: Store, first: int = 0, records: list[bytes] | None = None) -> Receipt:
     answer = take(store, UID, first, lines() if records is None else records)
     if answer.missing:
         assert answer.missing == (HASH,)
@@ -133,7 +133,7 @@ def check_whole(store: Store) -> None:
 
 def test_a_journal_becomes_the_run_that_it_tells_of(store: Store) -> None:
     first = take(store, UID, 0, lines())
-    assert first == Answer(1, 0, UID, (HASH,)), "images come before the record that shows them"
+    assert first == Receipt(1, 0, UID, (HASH,)), "images come before the record that shows them"
     answer = deliver(store)
     assert (answer.next, answer.run, answer.missing) == (len(RECORDS), UID, ())
     assert answer.ended == list_jobs(store)[0].uid

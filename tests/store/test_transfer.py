@@ -88,7 +88,7 @@ def counts(store: Store) -> dict[str, int]:
 
 
 def test_every_table_belongs_to_a_run_is_shared_or_is_left_out() -> None:
-    own = {table.name for table in transfer.owned()}
+    own = {table.name for table in transfer.run_tables()}
     assert own | SHARED | OF_THE_DATABASE | transfer.LEFT_OUT == set(Base.metadata.tables)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from store import embeddings
 from store.db.engine import Store
 from store.embeddings import add_embeddings, use_encoder
-from store.evaluations.texts import said
+from store.evaluations.texts import read_prediction_texts
 from store.examples import get_examples
 from store.jobs import advance_job, list_jobs
 from trainer.evaluate.similarity import Encoder
@@ -48,7 +48,7 @@ def texts_of(store: Store, run_id: int) -> Iterator[str]:
 
     Sentences of sampled predictions are left out, because no page aligns them.
     """
-    found = said(store, [run_id])
+    found = read_prediction_texts(store, [run_id])
     bodies = [wording.said(text, think) for text, think in zip(found.text, found.think, strict=True)]
     examples = get_examples(store, set(found.example_id.tolist())).values()
     references = [example.reference for example in examples if example.reference]

@@ -107,8 +107,8 @@ class RunRow:
     @property
     def accuracy(self) -> float | None:
         """Exact match of greedy answers; probes of earlier versions store it under another name."""
-        found = self.evaluation or {}
-        return found.get("exact_match", found.get("accuracy"))
+        metrics = self.evaluation or {}
+        return metrics.get("exact_match", metrics.get("accuracy"))
 
     @property
     def accuracy_low(self) -> float | None:
