@@ -98,10 +98,10 @@ def _wrap_send(original: Any) -> Any:
 def _wrap_register(original: Any) -> Any:
     @wraps(original)
     def register(self: SessionState, metadata: Any, user_key: str | None) -> Any:
-        found = original(self, metadata, user_key)
-        if found.value_changed:
+        result = original(self, metadata, user_key)
+        if result.value_changed:
             _pending_changes(self.query_params).set_widget(metadata.id)
-        return found
+        return result
 
     return register
 

@@ -108,7 +108,7 @@ def _take_lines(
     except StoreError as error:
         return PlainTextResponse(str(error), 503)
     if answer.ended:
-        webhook.tell_end(store, answer.ended)
+        webhook.send_end(store, answer.ended)
     return JSONResponse(answer_json(answer))
 
 

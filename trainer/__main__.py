@@ -47,13 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(options.command(options))
     except (ConfigError, StoreError, TrainerError) as error:
-        print(shown(f"error: {_said(error, options)}"), file=sys.stderr)
+        print(shown(f"error: {_message(error, options)}"), file=sys.stderr)
         return BAD_CONFIG
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 
 
-def _said(error: Exception, options: argparse.Namespace) -> str:
+def _message(error: Exception, options: argparse.Namespace) -> str:
     """Return an error with the command's own option: `data` and `eval` take the dataset's folder as --path."""
     if "path" not in options:
         return str(error)
@@ -65,16 +65,16 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     run = _command(commands, "run", run_command, "train in the foreground, or through the queue")
-    what = run.add_mutually_exclusive_group(required=True)
-    _config_options(run, what)
-    what.add_argument("--resume", metavar="RUN", help="continue a run from its last checkpoint")
+    exclusive = run.add_mutually_exclusive_group(required=True)
+    _config_options(run, exclusive)
+    exclusive.add_argument("--resume", metavar="RUN", help="continue a run from its last checkpoint")
     run.add_argument("--queue", action="store_true", help="queue the job and return at once")
     _launcher_option(run)
 
     evaluation = _command(commands, "eval", eval_command, "evaluate a run's checkpoint, or a model without training")
-    what = evaluation.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run", metavar="RUN", help="name or uid of a run")
-    what.add_argument(
+    exclusive = evaluation.add_mutually_exclusive_group(required=True)
+    exclusive.add_argument("--run", metavar="RUN", help="name or uid of a run")
+    exclusive.add_argument(
         "--model", metavar="ID", help="tiny, tiny-board, a local folder or a hub id; creates a run without training"
     )
     evaluation.add_argument(
@@ -102,9 +102,9 @@ def parser() -> argparse.ArgumentParser:
     evaluation.add_argument("--forced-prefix", default="", metavar="TEXT", help="text that begins every completion")
 
     embed = _command(commands, "embed", embed_command, "embed the answers of runs, for the Drift page")
-    which = embed.add_mutually_exclusive_group(required=True)
-    which.add_argument("--run", nargs="+", metavar="RUN", help="names or uids of runs")
-    which.add_argument("--all", action="store_true", help="every run of style cot")
+    runs_group = embed.add_mutually_exclusive_group(required=True)
+    runs_group.add_argument("--run", nargs="+", metavar="RUN", help="names or uids of runs")
+    runs_group.add_argument("--all", action="store_true", help="every run of style cot")
     embed.add_argument("--encoder", metavar="NAME", default=EvaluationConfig().encoder, help="default: %(default)s")
     embed.add_argument("--queue", action="store_true", help="queue the jobs and return at once")
 
@@ -132,8 +132,8 @@ def parser() -> argparse.ArgumentParser:
     stop.add_argument("run", metavar="RUN")
     stop.add_argument("--level", type=int, choices=(1, 2, 3), default=1, help="1 save first, 2 at once, 3 kill")
 
-    words = "inspect, index or export a dataset"
-    data = commands.add_parser("data", help=words, description=f"{words.capitalize()}.")
+    help_text = "inspect, index or export a dataset"
+    data = commands.add_parser("data", help=help_text, description=f"{help_text.capitalize()}.")
     actions = data.add_subparsers(required=True, metavar="ACTION")
     inspect = _data_command(
         actions, "inspect", data_of.inspect_command, "show what a dataset contains and which rows are skipped"
@@ -189,9 +189,9 @@ def _launcher_option(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _config_options(command: argparse.ArgumentParser, what: Any) -> None:
-    what.add_argument("--config", type=Path, metavar="FILE.yaml", help="a RunConfig as YAML")
-    what.add_argument("--preset", metavar="NAME", help=", ".join(configs.PRESETS))
+def _config_options(command: argparse.ArgumentParser, exclusive: Any) -> None:
+    exclusive.add_argument("--config", type=Path, metavar="FILE.yaml", help="a RunConfig as YAML")
+    exclusive.add_argument("--preset", metavar="NAME", help=", ".join(configs.PRESETS))
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace one field")
 
 
@@ -209,7 +209,7 @@ def run_command(options: argparse.Namespace) -> int:
     else:
         run, job = launch.create(store, config, launcher=launcher)
     if options.queue or launcher == Launcher.RAY:
-        launch.tell(store, launcher)
+        launch.notify_launcher(store, launcher)
         print(f"queued run {run.uid}")
         return FINISHED
     return _execute(store, run.id, job)
@@ -217,14 +217,14 @@ def run_command(options: argparse.Namespace) -> int:
 
 def eval_command(options: argparse.Namespace) -> int:
     arguments = {"checkpoint": options.checkpoint, "limit": options.limit, "forced_prefix": options.forced_prefix}
-    named = {"benchmark": options.benchmark, "samples": options.samples, "baseline": options.baseline}
-    named["thinking"] = options.thinking
-    arguments |= {name: value for name, value in named.items() if value}
+    optional = {"benchmark": options.benchmark, "samples": options.samples, "baseline": options.baseline}
+    optional["thinking"] = options.thinking
+    arguments |= {name: value for name, value in optional.items() if value}
     if options.path:
         arguments["path"] = str(options.path.expanduser().absolute())
     if options.benchmark or not options.run:
-        asked = options.benchmark or benchmark.drawn([options.model])[0]
-        data = data_of.data_config(benchmark.split(asked)[0], options.path)
+        benchmark_name = options.benchmark or benchmark.drawn([options.model])[0]
+        data = data_of.data_config(benchmark.split(benchmark_name)[0], options.path)
     store = open_store(options.db, must_exist=bool(options.run))
     if options.run:
         run_id = resolve_run(store, options.run)
@@ -254,7 +254,7 @@ def embed_command(options: argparse.Namespace) -> int:
 def preflight_command(options: argparse.Namespace) -> int:
     path = sqlite_path(make_url(database_url(options.db)))
     folder = path.parent if path else Path.cwd()
-    devices.pin(1, _taken(open_store(options.db, readonly=True)) if path is None or path.exists() else ())
+    devices.pin(1, _used_devices(open_store(options.db, readonly=True)) if path is None or path.exists() else ())
     config = _config(options)
     threads.apply(config.model_dump(mode="json"))
     report = import_module("trainer.preflight").preflight(config, folder, measure=options.calibrate)
@@ -268,14 +268,14 @@ def preflight_command(options: argparse.Namespace) -> int:
 
 
 def machine_command(options: argparse.Namespace) -> int:
-    found = import_module("trainer.fit.machine").describe()
+    report = import_module("trainer.fit.machine").describe()
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(report))
         return FINISHED
-    for device in found["devices"]:
+    for device in report["devices"]:
         print(f"{device['name']}: {device['free'] / 2**30:.1f} of {device['total'] / 2**30:.1f} GiB free")
-    free, total = (found[name] / 2**30 for name in ("memory_available", "memory"))
-    print(f"CPU: {found['threads']} threads, {free:.1f} of {total:.1f} GiB free")
+    free, total = (report[name] / 2**30 for name in ("memory_available", "memory"))
+    print(f"CPU: {report['threads']} threads, {free:.1f} of {total:.1f} GiB free")
     return FINISHED
 
 
@@ -342,13 +342,13 @@ def _need_checkpoint(store: Store, run_id: int) -> None:
 
 def _execute(store: Store, run_id: int, job: JobRef) -> int:
     """Run a job in the foreground, and print the results of its evaluations."""
-    run, begun = get_run(store, run_id), time.time()
+    run, started_at = get_run(store, run_id), time.time()
     print(
         shown(f"run {run.uid} ({run.name}): {run.method} on {run.model}, {run.dataset}; output in {run.output_dir}"),
         flush=True,
     )
     code = _work(store, get_job(store, job.uid))
-    for line in results.told(store, run_id, begun) if code == FINISHED else ():
+    for line in results.result_lines(store, run_id, started_at) if code == FINISHED else ():
         print(shown(line))
     return code
 
@@ -357,15 +357,17 @@ def _work(store: Store, job: JobRow, log: Path | None = None) -> int:
     """Run a job on devices of its own: those that the queue assigned, or free ones of this host."""
     device = None
     if job.device is None and job.launcher == Launcher.LOCAL:
-        device = devices.pin(int(job.arguments.get("processes", 1)), _taken(store))
+        device = devices.pin(int(job.arguments.get("processes", 1)), _used_devices(store))
     threads.apply(get_run(store, job.run_id).config)
     return execute(store, job, log_path=log, device=device)
 
 
-def _taken(store: Store) -> set[str]:
+def _used_devices(store: Store) -> set[str]:
     """Return the devices that jobs of this host hold."""
-    held = [job.device for job in list_jobs(store, open_only=True) if job.host == identity.host() and job.device]
-    return {device for names in held for device in names.split(",")}
+    device_lists = [
+        job.device for job in list_jobs(store, open_only=True) if job.host == identity.host() and job.device
+    ]
+    return {device for names in device_lists for device in names.split(",")}
 
 
 def _config(options: argparse.Namespace) -> RunConfig:
@@ -381,8 +383,8 @@ def _config(options: argparse.Namespace) -> RunConfig:
 
 def _model_only(model: str, data: DataConfig) -> RunConfig:
     """Return the configuration of a model as it is; with a preset's token limit, for comparisons with its runs."""
-    known = [values for values in configs.PRESETS.values() if values.get("model", {}).get("id") == model]
-    limit = {"max_tokens": known[0]["max_tokens"]} if known else {}
+    presets = [values for values in configs.PRESETS.values() if values.get("model", {}).get("id") == model]
+    limit = {"max_tokens": presets[0]["max_tokens"]} if presets else {}
     return configs.from_dict({"method": "none", "model": {"id": model}, "data": data.model_dump(), **limit})
 
 

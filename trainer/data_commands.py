@@ -19,8 +19,8 @@ FINISHED = 0
 
 def inspect_command(options: argparse.Namespace) -> int:
     inspection = import_module("trainer.datasets.inspect")
-    found = inspection.inspect(_real_data(options), options.split)
-    print(json.dumps(found) if options.json else shown(inspection.text(found)))
+    inspection_result = inspection.inspect(_real_data(options), options.split)
+    print(json.dumps(inspection_result) if options.json else shown(inspection.text(inspection_result)))
     return FINISHED
 
 

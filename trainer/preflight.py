@@ -70,15 +70,15 @@ def preflight(config: RunConfig, folder: Path, *, measure: bool = False) -> dict
                 # Asking an unreachable hub again takes half a minute; the data can be tried without it.
                 _examples(config, 1)
                 raise TrainerError("model", "No prompt was prepared, because the model cannot be loaded.")
-            check, found = step(config, report)
+            check, facts = step(config, report)
         except (TrainerError, ConfigError) as error:
             if step is _chat_template and isinstance(error, TrainerError) and error.kind == "model":
                 name, has_model = "model", False
-            check, found = Check(name, "fail", str(error)), {}
+            check, facts = Check(name, "fail", str(error)), {}
         checks.append(check)
-        report |= found
-    disk, found = _disk(config, folder, report.get("memory", {}).get("parts", {}).get("adapter and optimizer", 0))
-    return {"checks": [asdict(check) for check in (*checks, disk)], **report, **found}
+        report |= facts
+    disk, facts = _disk(config, folder, report.get("memory", {}).get("parts", {}).get("adapter and optimizer", 0))
+    return {"checks": [asdict(check) for check in (*checks, disk)], **report, **facts}
 
 
 def _pace(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
@@ -86,13 +86,13 @@ def _pace(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, A
         raise ConfigError("method none has no updates to time.")
     if "memory" not in report:
         raise TrainerError("data", "No update was timed, because an earlier check failed.")
-    found = calibration.calibrate(config)
-    minutes = found.seconds * config.optimization.steps / 60
+    measured = calibration.calibrate(config)
+    minutes = measured.seconds * config.optimization.steps / 60
     sentence = (
-        f"The first update, which is the slowest, took {found.seconds:.1f} s; {config.optimization.steps} updates take "
-        f"at most {minutes:,.0f} min without evaluations. Peak memory was {memory.gib(found.peak)} GiB."
+        f"The first update, which is the slowest, took {measured.seconds:.1f} s; {config.optimization.steps} updates "
+        f"take at most {minutes:,.0f} min without evaluations. Peak memory was {memory.gib(measured.peak)} GiB."
     )
-    return Check("pace", "ok", sentence), {"pace": found._asdict()}
+    return Check("pace", "ok", sentence), {"pace": measured._asdict()}
 
 
 def _disk(config: RunConfig, folder: Path, adapter: int) -> tuple[Check, dict[str, Any]]:
@@ -132,27 +132,31 @@ def _device(config: RunConfig) -> Check:
 
 
 def _rewards(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
-    own = [reward.name for reward in config.paid if ".py:" in reward.name]
+    custom = [reward.name for reward in config.paid if ".py:" in reward.name]
     # Try them in another process before this one imports them, so that their side effects do not happen here.
     tried = 0
-    if own and config.try_rewards:
+    if custom and config.try_rewards:
         if "prompt" not in report:
             raise TrainerError("data", "Your own rewards were not tried, because no example could be prepared.")
         tried = reward_trial.try_rewards(config, _examples(config, 1)[0])
     rewards = build(config, lambda texts: torch.zeros(len(texts), 1).numpy())
-    paid = ", ".join(f"{reward.name} × {reward.weight:g}" for reward in rewards)
-    if own and not tried:
-        return Check("rewards", "warn", f"{paid}. Your own rewards were not tried, because try_rewards is off."), {}
-    return Check("rewards", "ok", f"{paid}.{' Your own rewards were tried on an example.' if tried else ''}"), {}
+    weighted = ", ".join(f"{reward.name} × {reward.weight:g}" for reward in rewards)
+    if custom and not tried:
+        return Check("rewards", "warn", f"{weighted}. Your own rewards were not tried, because try_rewards is off."), {}
+    return Check("rewards", "ok", f"{weighted}.{' Your own rewards were tried on an example.' if tried else ''}"), {}
 
 
 def _examples(config: RunConfig, n: int) -> list[Example]:
     """Return examples of the run's first role. Raises TrainerError if any of its roles would be empty."""
-    asked = config.data
+    data_config = config.data
     if config.method == "none":
-        return datasets.load_role(asked, "test", n)
-    counts: dict[Role, int] = {"train": n, "val": min(1, asked.val_examples), "test": min(1, asked.test_examples)}
-    return datasets.load_roles(asked, counts, imitates=config.imitates).examples["train"]
+        return datasets.load_role(data_config, "test", n)
+    counts: dict[Role, int] = {
+        "train": n,
+        "val": min(1, data_config.val_examples),
+        "test": min(1, data_config.test_examples),
+    }
+    return datasets.load_roles(data_config, counts, imitates=config.imitates).examples["train"]
 
 
 def _vllm(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
@@ -166,9 +170,9 @@ def _chat_template(config: RunConfig, report: dict[str, Any]) -> tuple[Check, di
     turn = chat_template.read(processor)
     chat_template.check_style(turn, config.style, repr(config.model.id))
     if config.method == "sft":
-        asked = prompt.messages(chat_template.QUESTION, config.style, instruction=config.instruction)
+        conversation = prompt.messages(chat_template.QUESTION, config.style, instruction=config.instruction)
         target = prompt.target(THINKING, 7, config.style)
-        chat_template.imitated(processor, asked, target, config.style, repr(config.model.id))
+        chat_template.imitated(processor, conversation, target, config.style, repr(config.model.id))
     if turn.closed:
         sentence = "It closes an empty think block before the completion, so the model's reasoning comes after it."
         return Check("chat template", "warn" if config.style == "cot" else "ok", sentence), {}
@@ -178,8 +182,8 @@ def _chat_template(config: RunConfig, report: dict[str, Any]) -> tuple[Check, di
 
 
 def _data_and_prompt(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
-    wanted = max(memory.SAMPLE, config.prompts_per_step)
-    examples = _examples(config, min(wanted, config.data.train_examples) if config.method == "grpo" else memory.SAMPLE)
+    count = max(memory.SAMPLE, config.prompts_per_step)
+    examples = _examples(config, min(count, config.data.train_examples) if config.method == "grpo" else memory.SAMPLE)
     grpo.check_enough(config, len(examples))
     example = examples[0]
     processor = loading.load_processor(config.model)
@@ -189,7 +193,7 @@ def _data_and_prompt(config: RunConfig, report: dict[str, Any]) -> tuple[Check, 
     picture = example.images[0]
     picture.thumbnail((SHOWN_EDGE, SHOWN_EDGE))
     image_id = processor.tokenizer.convert_tokens_to_ids(getattr(processor, "image_token", "<image>"))
-    found = {
+    facts = {
         "prompt": text,
         "prompt_hash": prompt.fingerprint(
             text.replace(prompt.plain(example.question), "{question}"), harness.pixel_settings(processor)
@@ -202,13 +206,13 @@ def _data_and_prompt(config: RunConfig, report: dict[str, Any]) -> tuple[Check, 
     sentence = f"{example.dataset} can be read; a prompt has {length} tokens."
     dataset, world = config.data.dataset, EMBEDDED.get(config.model.id)
     if world and dataset in DRAWN_DATASETS and not dataset.startswith(world):
-        known = ", ".join(name for name in DRAWN_DATASETS if name.startswith(world))
-        sentence = f"{sentence} {config.model.id} was pre-trained on another world; choose {known}."
-        return Check("data", "warn", sentence), found
+        choices = ", ".join(name for name in DRAWN_DATASETS if name.startswith(world))
+        sentence = f"{sentence} {config.model.id} was pre-trained on another world; choose {choices}."
+        return Check("data", "warn", sentence), facts
     if config.data.split_rule == "row":
         sentence = f"{sentence} It is split by row, as in the original, so splits share images."
-        return Check("data", "warn", sentence), found
-    return Check("data", "ok", sentence), found
+        return Check("data", "warn", sentence), facts
+    return Check("data", "ok", sentence), facts
 
 
 def _sharing(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:
@@ -224,11 +228,11 @@ def _memory(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str,
     """Check the memory for the largest example seen; without one, the cost of images is unknown."""
     if "largest" not in report:
         raise TrainerError("data", "Memory was not estimated, because no example could be prepared.")
-    found = memory.estimate(config, memory.Workload(**report["largest"]))
+    estimate = memory.estimate(config, memory.Workload(**report["largest"]))
     level: Level = "ok"
-    sentence = memory.in_words(found)
-    if found.peak > TIGHT * found.available:
-        level = "fail" if found.peak > found.available else "warn"
-        sentence = f"{sentence} {memory.ADVICE[found.phase]}"
-    numbers = {"peak": found.peak, "available": found.available, "phase": found.phase, "parts": found.parts}
-    return Check("memory", level, sentence), {"memory": numbers | {"parameters": found.parameters}}
+    sentence = memory.in_words(estimate)
+    if estimate.peak > TIGHT * estimate.available:
+        level = "fail" if estimate.peak > estimate.available else "warn"
+        sentence = f"{sentence} {memory.ADVICE[estimate.phase]}"
+    numbers = {"peak": estimate.peak, "available": estimate.available, "phase": estimate.phase, "parts": estimate.parts}
+    return Check("memory", level, sentence), {"memory": numbers | {"parameters": estimate.parameters}}

@@ -125,10 +125,10 @@ class Recorder(Gatherer, TrainerCallback):
             return
         numbers = list(dict.fromkeys(each.row for each in record.completions if each.row is not None))
         ids = self.identify([{"example": number} for number in numbers])
-        known: dict[str | int, Known] = {
+        examples: dict[str | int, Known] = {
             number: Known(id, None) for number, id in zip(numbers, ids, strict=True) if id is not None
         }
-        completions = rows.completion_rows(record.completions, self.style, self.weights, known)
+        completions = rows.completion_rows(record.completions, self.style, self.weights, examples)
         metrics = rows.store_names(record.metrics)
         self.stop_requested = record_step(
             store,

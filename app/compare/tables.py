@@ -279,8 +279,8 @@ def _partner(groups: Sequence[Group], group: Group, method: str, rank: int | Non
     same = (run.model, run.quantization, run.dataset, run.style, rank)
 
     def key(other: Group) -> tuple[object, ...]:
-        its = other.first
-        return its.model, its.quantization, its.dataset, its.style, its.lora_rank
+        other_run = other.first
+        return other_run.model, other_run.quantization, other_run.dataset, other_run.style, other_run.lora_rank
 
     return next((other for other in groups if _is(other, method, None) and key(other) == same), None)
 

@@ -19,7 +19,7 @@ from store.evaluations.predictions import GreedyText
 from store.trace import Form, form_of
 from trainer.spec import statistics
 from trainer.spec.statistics import Estimate
-from trainer.spec.wording import said
+from trainer.spec.wording import style_text
 
 Floats = npt.NDArray[np.float64]
 CLEAR = 0.05
@@ -126,7 +126,7 @@ def share(sides: Sequence[SideAnswers]) -> Shared:
         counted("wellformed"),
         counted("reasoning_steps"),
         counted("tokens"),
-        tuple(tuple(said(one.text, one.think) for one in texts) for texts in picked),
+        tuple(tuple(style_text(one.text, one.think) for one in texts) for texts in picked),
         tuple(len(side.texts) for side in sides),
     )
 

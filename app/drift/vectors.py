@@ -54,7 +54,7 @@ def drift(store: Store, runs: Sequence[RunRow], encoder: EncoderRow) -> Drift:
 @st.cache_resource(max_entries=3, show_spinner="Reading traces", hash_funcs={Store: attrgetter("url")})
 def _drift(store: Store, run_ids: tuple[int, ...], encoder: EncoderRow, stamp: Stamp) -> Drift:
     rows = read_prediction_texts(store, run_ids)
-    bodies = [wording.said(text, think) for text, think in zip(rows.text, rows.think, strict=True)]
+    bodies = [wording.style_text(text, think) for text, think in zip(rows.text, rows.think, strict=True)]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(bodies))}
     ids, example = np.unique(rows.example_id, return_inverse=True)
     examples = get_examples(store, ids.tolist())

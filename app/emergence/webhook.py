@@ -34,7 +34,7 @@ def _send_new(store: Store, run_id: int) -> int:
             continue
         facts = {"run": run.uid, "name": run.name, "kind": finding.kind, "step": finding.now, "since": finding.since}
         sentence = f"{finding.title}: {finding.sentence}"
-        if webhook.tell("finding", f"{run.name}: {sentence}", **facts):
+        if webhook.send("finding", f"{run.name}: {sentence}", **facts):
             add_event(store, run_id, EVENT, sentence, step=finding.now)
             sent += 1
     return sent

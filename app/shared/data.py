@@ -109,8 +109,8 @@ def cache_by_arguments(entries: int) -> Callable[[Query], Query]:
     decorate: Any = st.cache_data(max_entries=entries, show_spinner=False, hash_funcs={Store: attrgetter("url")})
 
     def cache(query: Query) -> Query:
-        remembered: Query = decorate(query)
-        return remembered
+        cached_query: Query = decorate(query)
+        return cached_query
 
     return cache
 

@@ -87,9 +87,9 @@ def live_chart(
             on_click(ClickedPoint(float(point["x"]), str(point["curve"]), point.get("key")))
 
     def report_range() -> None:
-        found = st.session_state[key].range
-        if found is not None and on_zoom is not None:
-            on_zoom(None if found["lo"] is None else (float(found["lo"]), float(found["hi"])))
+        new_range = st.session_state[key].range
+        if new_range is not None and on_zoom is not None:
+            on_zoom(None if new_range["lo"] is None else (float(new_range["lo"]), float(new_range["hi"])))
 
     _chart(
         key=key,

@@ -74,14 +74,14 @@ def choose(runs: Sequence[RunRow]) -> RunRow | None:
         return None
     by_uid = {run.uid: run for run in runs}
     requested_uids = (_owner(), st.query_params.get("run"), st.session_state.get(SHOWN))
-    found = next((by_uid[uid] for uid in requested_uids if uid in by_uid), None) or most_interesting(runs)
-    is_requested = found.uid in requested_uids
-    st.session_state[LINKED] = found.uid if is_requested or has_recorded(found) else None
-    if is_requested or (has_recorded(found) and not recorded.is_recorded(found)):
-        st.session_state[SHOWN] = found.uid
+    current = next((by_uid[uid] for uid in requested_uids if uid in by_uid), None) or most_interesting(runs)
+    is_requested = current.uid in requested_uids
+    st.session_state[LINKED] = current.uid if is_requested or has_recorded(current) else None
+    if is_requested or (has_recorded(current) and not recorded.is_recorded(current)):
+        st.session_state[SHOWN] = current.uid
     if several := st.query_params.get("runs"):
         st.session_state[SEVERAL] = several
-    return found
+    return current
 
 
 def current_run(runs: Sequence[RunRow]) -> RunRow:

@@ -32,12 +32,12 @@ def test_the_driver_names_the_gpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, found: tuple[str, ...]
 ) -> None:
     driver(tmp_path, monkeypatch, script)
-    assert devices.here() == found
+    assert devices.host_devices() == found
 
 
 def test_without_a_driver_there_is_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert devices.here() == ("cpu",)
+    assert devices.host_devices() == ("cpu",)
 
 
 @pytest.mark.parametrize(
@@ -45,13 +45,13 @@ def test_without_a_driver_there_is_the_cpu(tmp_path: Path, monkeypatch: pytest.M
 )
 def test_the_environment_narrows_them(monkeypatch: pytest.MonkeyPatch, setting: str, found: tuple[str, ...]) -> None:
     monkeypatch.setenv(devices.CUDA, setting)
-    assert devices.here() == found
+    assert devices.host_devices() == found
 
 
 def test_a_setting_replaces_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(devices.CUDA, "0")
     monkeypatch.setenv(devices.VARIABLE, "cpu-1, cpu-2")
-    assert devices.here() == ("cpu-1", "cpu-2")
+    assert devices.host_devices() == ("cpu-1", "cpu-2")
     assert devices.environment("cpu-1") == devices.environment(None) == {}
 
 

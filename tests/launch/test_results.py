@@ -37,7 +37,7 @@ def test_results_are_told_with_their_intervals(store: Store) -> None:
     evaluated(
         store, run.id, "thinking", {"changed": 0.75, "changed_low": 0.3, "changed_high": 0.954}, thinking="emptied"
     )
-    assert sorted(results.told(store, run.id, begun)) == [
+    assert sorted(results.result_lines(store, run.id, begun)) == [
         "countqa, blind, step 40: exact match 0.500 of 4",
         "countqa, test, step 40: exact match 0.250 (0.046–0.699) of 4, well-formed 0.500",
         "countqa, thinking emptied, step 40: 0.750 (0.300–0.954) of 4 answers change",

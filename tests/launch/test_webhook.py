@@ -134,7 +134,7 @@ def test_an_address_where_nobody_is(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(webhook.VARIABLE, f"http://127.0.0.1:9/{SECRET}")
-    assert not webhook.tell("end", "x")
+    assert not webhook.send("end", "x")
     assert "could not be reached" in caplog.text and SECRET not in caplog.text
 
 
@@ -154,7 +154,7 @@ def test_only_https_or_this_machine_is_told(
     url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(webhook.VARIABLE, url)
-    assert not webhook.tell("end", "x")
+    assert not webhook.send("end", "x")
     assert webhook.VARIABLE in caplog.text and SECRET not in caplog.text
 
 
@@ -170,6 +170,6 @@ def test_nobody_is_told_unless_somebody_asked_for_it(
 
 def test_a_job_whose_end_is_not_recorded_is_not_told_of(store: Store, hook: Hook) -> None:
     job = queued(store)
-    assert not webhook.tell_end(store, job.uid)
+    assert not webhook.send_end(store, job.uid)
     end_job(store, job.id, JobState.STOPPED)
-    assert webhook.tell_end(store, job.uid)
+    assert webhook.send_end(store, job.uid)

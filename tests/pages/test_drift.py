@@ -28,7 +28,7 @@ from tests.pages.conftest import copied
 from tests.pages.test_compare import htmls, words
 from tests.pages.test_trace_view import HOSTILE
 from tests.pages.test_trace_view import read as inert
-from trainer.spec.wording import NULL, said, sentences
+from trainer.spec.wording import NULL, sentences, style_text
 
 Open = Callable[..., AppTest]
 ONE_RANK = replace(compared.TABLES, ranks=(32,))
@@ -205,7 +205,9 @@ def test_embedded_texts_are_matched_and_measured_by_their_vectors(drifted: Store
     made = [say(drifted, SFT, "I see {n}. So there are {n}."), say(drifted, GRPO, "1. one 2. two so {n}")]
     rows = [row for id in made for row in list_predictions(drifted, id)]
     examples = get_examples(drifted, [row.example_id for row in rows])
-    texts = {said(row.text, row.think) for row in rows} | {one.reference or "" for one in examples.values()} | {NULL}
+    texts = (
+        {style_text(row.text, row.think) for row in rows} | {one.reference or "" for one in examples.values()} | {NULL}
+    )
     texts |= {part for text in texts for part in sentences(text)}
     rng = np.random.default_rng(0)
     drawn = {text: rng.normal(size=8) for text in sorted(texts)}
@@ -218,7 +220,7 @@ def test_embedded_texts_are_matched_and_measured_by_their_vectors(drifted: Store
     assert found.encoder == "all-MiniLM-L6-v2"
     for side, id in enumerate(made):
         for place, row in enumerate(list_predictions(drifted, id)):
-            own = unit[NULL] if not row.wellformed else unit[said(row.text, row.think)]
+            own = unit[NULL] if not row.wellformed else unit[style_text(row.text, row.think)]
             cosine = own @ unit[examples[row.example_id].reference or ""]
             assert found.shared.similarity[side, place] == pytest.approx(cosine, abs=0.002)
     app = open_page("drift", sides=",".join(map(str, made)))

@@ -131,7 +131,7 @@ def test_vectors_are_those_of_what_each_answer_said(seeded_store: Store) -> None
     examples = get_examples(seeded_store, found.example_ids.tolist())
     for place in range(0, len(found.place), 97):
         row = answers[int(found.said.prediction_id[place])]
-        body = wording.said(row.text, row.think)
+        body = wording.style_text(row.text, row.think)
         assert found.vectors[found.place[place]] == pytest.approx(vector(body), abs=1e-3)
         reference = examples[row.example_id].reference
         assert reference and found.references[found.example[place]] == pytest.approx(vector(reference), abs=1e-3)

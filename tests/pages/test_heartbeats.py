@@ -99,7 +99,7 @@ def test_a_finding_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     run_id = always_seven(store)
     assert herald.send_findings(store) == 0
     monkeypatch.setenv(webhook.VARIABLE, "http://127.0.0.1:9/x")
-    monkeypatch.setattr(webhook, "tell", tell)
+    monkeypatch.setattr(webhook, "send", tell)
     count = herald.send_findings(store)
     assert count == len(told) > 0
     assert {event for event, _ in told} == {"finding"}
@@ -125,7 +125,7 @@ def test_the_webhook_tells_what_the_page_shows(
         record_predictions(empty_store, opened, [make.prediction(id, sample) for sample in range(400)])
         finish_evaluation(empty_store, opened, {"n": 400, "exact_match": right})
     monkeypatch.setenv(webhook.VARIABLE, "http://127.0.0.1:9/x")
-    monkeypatch.setattr(webhook, "tell", lambda event, text, **facts: True)
+    monkeypatch.setattr(webhook, "send", lambda event, text, **facts: True)
     assert herald.send_findings(empty_store) > 0
     told = [event.message for event in list_events(empty_store, run.id) if event.kind == herald.EVENT]
     assert any("Reward 0.17 → 0.76" in message for message in told)

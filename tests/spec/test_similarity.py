@@ -7,7 +7,7 @@ import pytest
 
 from store.trace import parse
 from trainer.spec import similarity
-from trainer.spec.wording import said
+from trainer.spec.wording import style_text
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_a_malformed_trace_is_null_beside_a_reference_and_itself_beside_an_answe
 ) -> None:
     think = parse(text).think
     assert similarity.compared_text(text, think) == compared
-    assert said(text, think) == spoken
+    assert style_text(text, think) == spoken
 
 
 def test_close_is_above_the_threshold() -> None:

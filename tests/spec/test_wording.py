@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.trace import parse
-from trainer.spec.wording import NULL, said, sentences
+from trainer.spec.wording import NULL, sentences, style_text
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from trainer.spec.wording import NULL, said, sentences
     ],
 )
 def test_a_malformed_trace_has_said_something_too(text: str, expected: str) -> None:
-    assert said(text, parse(text).think) == expected
+    assert style_text(text, parse(text).think) == expected
 
 
 @pytest.mark.parametrize(

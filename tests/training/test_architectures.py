@@ -128,7 +128,7 @@ def test_a_training_pass_is_that_of_the_stock_model(folders: dict[str, Path], ki
     cache = shared.model.model.get_image_features
     with torch.no_grad():
         model(**inputs)
-    assert cache.asked == 6 * cache.encoded, "a picture was encoded more than once"
+    assert cache.requested == 6 * cache.encoded, "a picture was encoded more than once"
 
 
 @pytest.mark.parametrize("kind", PROVEN)

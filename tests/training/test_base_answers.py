@@ -20,7 +20,7 @@ from trainer import datasets
 from trainer.datasets import shapes
 from trainer.evaluate import generation
 from trainer.evaluate.base_answers import FOLDER, MOST_FILES, BaseAnswers
-from trainer.evaluate.generation import Answer, Decoding
+from trainer.evaluate.generation import Decoding, GeneratedAnswer
 from trainer.evaluate.harness import harness_for
 from trainer.models import adapters, loading
 from trainer.spec import config
@@ -57,7 +57,7 @@ def test_a_second_run_of_the_same_base_does_not_answer_again(
     asked: list[Any] = []
     answer = generation._answer_batch
 
-    def counting(*arguments: Any) -> list[Answer]:
+    def counting(*arguments: Any) -> list[GeneratedAnswer]:
         asked.append(arguments)
         return answer(*arguments)
 
@@ -86,7 +86,7 @@ def same(kept: BaseAnswers, described: ModelConfig | None = None, style: str = "
 def test_answers_come_back_for_the_same_question_only(kept: BaseAnswers) -> None:
     examples = shapes.examples("simple", "val", 3, 0)
     greedy, sampled = Decoding(20), Decoding(20, temperature=1.0)
-    answers = [Answer(f"<think>{i}</think>", (i, 7), False, 0.5) for i in range(4)]
+    answers = [GeneratedAnswer(f"<think>{i}</think>", (i, 7), False, 0.5) for i in range(4)]
     kept.keep(examples[:2], sampled, answers)
     again = same(kept)
     assert again.find(examples[0], sampled, 2) == answers[:2] and again.find(examples[1], sampled, 2) == answers[2:]
@@ -101,7 +101,11 @@ def test_answers_come_back_for_the_same_question_only(kept: BaseAnswers) -> None
 
 
 def test_a_torn_line_and_a_full_disk_change_nothing(kept: BaseAnswers, tmp_path: Path) -> None:
-    example, decoding, answer = shapes.examples("simple", "val", 1, 0)[0], Decoding(20), Answer("a", (1,), False, 0.5)
+    example, decoding, answer = (
+        shapes.examples("simple", "val", 1, 0)[0],
+        Decoding(20),
+        GeneratedAnswer("a", (1,), False, 0.5),
+    )
     kept.keep([example], decoding, [answer])
     kept.path.write_text(kept.path.read_text() + '["torn", {"te\n[1, 2]\n7\n')
     assert same(kept).find(example, decoding, 1) == [answer]
@@ -116,7 +120,7 @@ def test_the_oldest_files_go(kept: BaseAnswers, tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
     for number in range(MOST_FILES + 3):
         (tmp_path / FOLDER / f"{number}.jsonl").touch()
-    kept.keep([example], Decoding(20), [Answer("a", (1,), False, 0.5)])
+    kept.keep([example], Decoding(20), [GeneratedAnswer("a", (1,), False, 0.5)])
     assert len([*(tmp_path / FOLDER).iterdir()]) == MOST_FILES and kept.path.is_file()
 
 

@@ -156,7 +156,7 @@ def test_two_processes_embed_two_runs_that_said_the_same(store: Store, run_id: i
     assert [process.returncode for process in processes] == [0, 0], said_of
     assert [job.state for job in list_jobs(store)] == ["finished", "finished"]
     [encoder] = embeddings.encoders(store)
-    bodies = [wording.said(row.text, row.think) for row in rows]
+    bodies = [wording.style_text(row.text, row.think) for row in rows]
     assert embeddings.missing(store, encoder.id, bodies) == []
     assert all(text.rstrip().endswith("finished") for text in said_of)
 

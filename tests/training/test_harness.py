@@ -135,10 +135,10 @@ def test_baselines_are_evaluations_of_the_same_examples_under_conditions_of_thei
 
 def test_blind_and_shuffled_pictures() -> None:
     examples = shapes.examples("simple", "test", 5, 0)
-    blind = baselines.seen("blind", examples)
+    blind = baselines.examples_shown("blind", examples)
     assert {picture.load().getcolors()[0][1] for e in blind for picture in e.pictures} == {baselines.GREY}
     assert blind[0].pictures[0].load().size == examples[0].pictures[0].load().size
-    shuffled = baselines.seen("shuffled", examples)
+    shuffled = baselines.examples_shown("shuffled", examples)
     assert [e.id for e in shuffled] == [e.id for e in examples]
     assert sorted(e.pictures[0].identity for e in shuffled) == sorted(e.pictures[0].identity for e in examples)
     assert all(a.pictures != b.pictures for a, b in zip(shuffled, examples, strict=True))

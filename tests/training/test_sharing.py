@@ -119,7 +119,7 @@ def test_the_tower_sees_a_picture_once(shared):
     with torch.no_grad():
         shared[0](**inputs)
         shared[0](**inputs)
-    assert cache.asked == 12
+    assert cache.requested == 12
     assert cache.encoded == 2
 
 

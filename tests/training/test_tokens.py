@@ -37,7 +37,7 @@ def base() -> Base:
 def by_hand(base: Base, store: Store, settings: RunConfig, row: StoredCompletion, ids: list[int]) -> torch.Tensor:
     """Entropy, log-probability and the base's, (3, tokens), by transformers alone: the adapter is merged, or absent."""
     run = get_run(store, row.run_id)
-    folder = Checkpoints(store, run.id, Path(str(run.output_dir))).named("last").path
+    folder = Checkpoints(store, run.id, Path(str(run.output_dir))).get("last").path
     example = example_of(store, row)
     prompt = generation.render(base.processor, example, settings.style, settings.instruction)
     inputs = base.processor(text=[prompt], images=[list(example.images)], return_tensors="pt")

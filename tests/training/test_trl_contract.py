@@ -106,7 +106,7 @@ def test_an_evaluation_hands_a_reward_what_trl_hands_it(tmp_path: Path) -> None:
     asked = [by_question[question] for question in by_trl["question"]]
     ends = end_ids(base.model, base.processor)
     answers = [
-        generation.Answer(generation.decode(base.processor.tokenizer, ids, ends), tuple(ids), False, 0.0)
+        generation.GeneratedAnswer(generation.decode(base.processor.tokenizer, ids, ends), tuple(ids), False, 0.0)
         for ids in by_trl["completion_ids"]
     ]
     harness = harness_for(chosen, base.model, base.processor, paid, None)

@@ -23,8 +23,8 @@ class Loaded(NamedTuple):
 
 def load_role(config: DataConfig, role: str, n: int, difficulty: str | None = None) -> list[Example]:
     """Return at most `n` examples of a role, and of a difficulty if given. Raises TrainerError like `load_roles`."""
-    asked: Role = next(known for known in ROLES if known == role)
-    return load_roles(config, {asked: n}, difficulty=difficulty).examples[asked]
+    checked_role: Role = next(each for each in ROLES if each == role)
+    return load_roles(config, {checked_role: n}, difficulty=difficulty).examples[checked_role]
 
 
 def load_run(config: DataConfig, *, imitates: bool) -> Loaded:
@@ -46,11 +46,11 @@ def load_roles(
     """
     drawn_set = shapes.world_of(config.dataset)
     if drawn_set:
-        world, own = drawn_set
-        if difficulty not in (None, own):
+        world, set_difficulty = drawn_set
+        if difficulty not in (None, set_difficulty):
             other = f"{world.name}-{difficulty}"
             raise TrainerError("config", f"{config.dataset} has no {difficulty} questions. Choose {other}.")
-        drawn = {role: shapes.examples(own, role, n, config.seed, world) for role, n in counts.items()}
+        drawn = {role: shapes.examples(set_difficulty, role, n, config.seed, world) for role, n in counts.items()}
         return Loaded(drawn, {"dataset": config.dataset})
     opened = open_source(config)
     parts = splits.shares(opened.source.splits)
@@ -68,23 +68,25 @@ def load_roles(
         candidates["train"] = _with_reference(candidates["train"])
     if difficulty is not None:
         candidates = {role: _of_difficulty(drawn, difficulty) for role, drawn in candidates.items()}
-    found = {role: splits.draw(candidates[role], n, config.seed) for role, n in counts.items()}
-    for role, drawn_role in found.items():
+    drawn_by_role = {role: splits.draw(candidates[role], n, config.seed) for role, n in counts.items()}
+    for role, drawn_role in drawn_by_role.items():
         if counts[role] and not drawn_role.examples:
             raise TrainerError("data", _nothing_usable(opened.source.name, role, drawn_role.skipped))
-    return Loaded({role: each.examples for role, each in found.items()}, _facts(config, opened.revision, found))
+    return Loaded(
+        {role: each.examples for role, each in drawn_by_role.items()}, _facts(config, opened.revision, drawn_by_role)
+    )
 
 
 def _with_reference(candidates: Drawn) -> Drawn:
-    known = [example for example in candidates.examples if example.reference]
-    without = Counter({splits.NO_REFERENCE: len(candidates.examples) - len(known)})
-    return Drawn(known, candidates.skipped + without)
+    referenced = [example for example in candidates.examples if example.reference]
+    without = Counter({splits.NO_REFERENCE: len(candidates.examples) - len(referenced)})
+    return Drawn(referenced, candidates.skipped + without)
 
 
 def _of_difficulty(candidates: Drawn, difficulty: str) -> Drawn:
-    kept = [example for example in candidates.examples if example.difficulty == difficulty]
-    others = Counter({f"not {difficulty}": len(candidates.examples) - len(kept)})
-    return Drawn(kept, candidates.skipped + others)
+    matching = [example for example in candidates.examples if example.difficulty == difficulty]
+    others = Counter({f"not {difficulty}": len(candidates.examples) - len(matching)})
+    return Drawn(matching, candidates.skipped + others)
 
 
 def _no_role(name: str, role: Role, there: tuple[str, ...]) -> str:
@@ -105,7 +107,7 @@ def _nothing_usable(name: str, role: Role, skipped: Counter[str]) -> str:
     return f"{name} has no usable example for {role} ({reasons}).{advice}"
 
 
-def _facts(config: DataConfig, revision: str | None, found: Mapping[Role, Drawn]) -> dict[str, Any]:
+def _facts(config: DataConfig, revision: str | None, drawn_by_role: Mapping[Role, Drawn]) -> dict[str, Any]:
     rule = (
         "by image"
         if config.split_rule == "image"
@@ -115,6 +117,6 @@ def _facts(config: DataConfig, revision: str | None, found: Mapping[Role, Drawn]
         "dataset": config.dataset,
         "revision": revision,
         "split": rule,
-        "examples": {role: len(drawn.examples) for role, drawn in found.items()},
-        "skipped": {role: dict(drawn.skipped) for role, drawn in found.items()},
+        "examples": {role: len(drawn.examples) for role, drawn in drawn_by_role.items()},
+        "skipped": {role: dict(drawn.skipped) for role, drawn in drawn_by_role.items()},
     }

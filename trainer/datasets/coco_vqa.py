@@ -12,7 +12,7 @@ from typing import Any
 
 from trainer.datasets import files, questions
 from trainer.datasets.example import Example
-from trainer.datasets.questions import Asked, Skipped
+from trainer.datasets.questions import RawExample, Skipped
 from trainer.datasets.tables.columns import Columns
 from trainer.spec.errors import TrainerError
 
@@ -45,43 +45,45 @@ class CocoVqa:
         """Yield rows in the order of the questions file. Raises TrainerError if a file is malformed."""
         answers = self._answers(split)
         folder = self.root / self.images.format(split=split)
-        seen: set[str] = set()
+        seen_keys: set[str] = set()
         path = self.root / self.questions.format(split=split)
         for row in _rows(path, "questions", ("question_id", "question", "image_id")):
             key = questions.identifier(row.get("question_id"))
             if key is None or key not in answers:
                 yield Skipped(NO_ANNOTATION)
-            elif key in seen:
+            elif key in seen_keys:
                 yield Skipped(questions.REPEATED)
             elif answers[key] is _OTHER:
                 yield Skipped(questions.NOT_COUNTING)
             else:
                 picture = files.in_folder(folder, _file_name(split, row.get("image_id")))
-                yield questions.example(self.name, split, Asked(key, row.get("question"), answers[key], (picture,)))
+                yield questions.example(
+                    self.name, split, RawExample(key, row.get("question"), answers[key], (picture,))
+                )
             if key is not None:
-                seen.add(key)
+                seen_keys.add(key)
 
     def _answers(self, split: str) -> dict[str, object]:
         """Return the answer, or _OTHER, by question_id."""
-        found: dict[str, object] = {}
+        answers: dict[str, object] = {}
         for row in _rows(self.root / self.annotations.format(split=split), "annotations", ("question_id",)):
             key = questions.identifier(row.get("question_id"))
             if key is not None:
-                found.setdefault(key, self.answer(row) if self.counts(row) else _OTHER)
-        return found
+                answers.setdefault(key, self.answer(row) if self.counts(row) else _OTHER)
+        return answers
 
 
 def _rows(path: Path, field: str, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the objects in the list `field`; an entry of another kind becomes an empty object."""
-    found = files.read_json(path)
-    rows = found.get(field) if isinstance(found, dict) else None
+    content = files.read_json(path)
+    rows = content.get(field) if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise TrainerError("data", f"{path} has no list `{field}`. Download it again.")
-    named = Columns(f"{path}, {field}", "Download it again.")
+    columns = Columns(f"{path}, {field}", "Download it again.")
     for row in rows:
-        named.add(row if isinstance(row, dict) else {})
-    if named.found:
-        named.check([(name,) for name in needed])
+        columns.add(row if isinstance(row, dict) else {})
+    if columns.found:
+        columns.check([(name,) for name in needed])
     for row in rows:
         yield row if isinstance(row, dict) else {}
 

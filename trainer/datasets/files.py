@@ -107,10 +107,10 @@ def read_json(path: Path) -> Any:
 def json_object(line: str) -> dict[str, Any]:
     """Parse a line of a JSONL file; return an empty object if it is not a JSON object."""
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def json_lines(path: Path) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from trainer.datasets import files, parquet, questions
 from trainer.datasets.example import Example
 from trainer.datasets.pictures import pictures
-from trainer.datasets.questions import Asked, Skipped
+from trainer.datasets.questions import RawExample, Skipped
 from trainer.datasets.tables import columns, values
 from trainer.datasets.tables.columns import Columns
 from trainer.datasets.tables.reading import Table
@@ -64,24 +64,24 @@ class FolderDataset:
     @cached_property
     def list_files(self) -> tuple[Path, ...]:
         """Return the table or its shards. Raises TrainerError if there is none."""
-        there = sorted(path for path in self.root.iterdir() if path.is_file())
+        paths = sorted(path for path in self.root.iterdir() if path.is_file())
         for suffix in SUFFIXES:
-            if named := [path for path in there if path.name.lower() == f"examples{suffix}"]:
-                return (named[0],)
+            if named_tables := [path for path in paths if path.name.lower() == f"examples{suffix}"]:
+                return (named_tables[0],)
         for pattern in SHARDS:
-            if shards := [path for path in there if path.match(pattern)]:
+            if shards := [path for path in paths if path.match(pattern)]:
                 return tuple(shards)
-        found = "".join(
+        hints = "".join(
             f" Found {columns.listed(others)}: {advice}."
             for suffixes, advice in ((SUFFIXES, "rename the table"), (OTHERS, "save it as CSV"), (PACKED, "unpack it"))
-            if (others := [path.name for path in there if path.suffix.lower() in suffixes])
+            if (others := [path.name for path in paths if path.suffix.lower() in suffixes])
         )
         below = (path for path in sorted(self.root.glob("*/*")) if path.suffix.lower() in SUFFIXES and path.is_file())
-        if not found and (path := next(below, None)) is not None:
-            found = f" Found {path.relative_to(self.root)}: use its folder, and rename the table."
+        if not hints and (path := next(below, None)) is not None:
+            hints = f" Found {path.relative_to(self.root)}: use its folder, and rename the table."
         raise TrainerError(
             "data",
-            f"{self.root} has no examples.jsonl, .json, .csv, .tsv, .parquet or .arrow. Create one of them.{found}",
+            f"{self.root} has no examples.jsonl, .json, .csv, .tsv, .parquet or .arrow. Create one of them.{hints}",
         )
 
     @cached_property
@@ -95,50 +95,50 @@ class FolderDataset:
     def notes(self) -> tuple[str, ...]:
         """Sentences about guesses made in reading."""
         first = self.list_files[0]
-        found = [] if self._is_parquet else [Table(first).encoding.note]
+        guesses = [] if self._is_parquet else [Table(first).encoding.note]
         tables = (path.name for path in self.root.iterdir() if path.name.lower() in TABLES)
         if others := sorted(set(tables) - {path.name for path in self.list_files}):
-            found.append(f"{columns.listed(others)} is not read, because {first.name} exists.")
-        return tuple(note for note in found if note)
+            guesses.append(f"{columns.listed(others)} is not read, because {first.name} exists.")
+        return tuple(note for note in guesses if note)
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
         """The splits in the table. Raises TrainerError if a required column is in no row, or if there are no rows."""
-        found = Columns(" and ".join(map(str, self.list_files[:2])), "Use these names for the columns.")
-        given, faults = set(), dict[str, None]()
+        columns_found = Columns(" and ".join(map(str, self.list_files[:2])), "Use these names for the columns.")
+        given_splits, faults = set(), dict[str, None]()
         for item in self._items():
             if item.fault:
                 faults[item.fault] = None
             if item.row is not None:
-                given.add(_split(item.row))
-                found.add(item.row)
-        if not found.found:
-            why = f" ({', '.join(faults)})" if faults else ""
-            raise TrainerError("data", f"{self.list_files[0]} has no row that can be read{why}. Check the file.")
-        found.check()
-        return tuple(split for split in SPLITS if split in given) or SPLITS[:1]
+                given_splits.add(_split(item.row))
+                columns_found.add(item.row)
+        if not columns_found.found:
+            details = f" ({', '.join(faults)})" if faults else ""
+            raise TrainerError("data", f"{self.list_files[0]} has no row that can be read{details}. Check the file.")
+        columns_found.check()
+        return tuple(split for split in SPLITS if split in given_splits) or SPLITS[:1]
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
         """Yield rows in file order; invalid rows and those of unknown splits are counted with the first split."""
-        seen: set[str] = set()
+        seen_keys: set[str] = set()
         is_first = split == self.splits[0]
         for number, item in enumerate(self._items()):
             if item.row is None:
                 if is_first and item.fault:
                     yield Skipped(item.fault, f"row {number + 1}")
                 continue
-            own = _split(item.row)
-            if own not in SPLITS and is_first:
-                yield Skipped(NO_SPLIT, f"row {number + 1}: {own}")
-            if own != split:
+            row_split = _split(item.row)
+            if row_split not in SPLITS and is_first:
+                yield Skipped(NO_SPLIT, f"row {number + 1}: {row_split}")
+            if row_split != split:
                 continue
-            named = questions.identifier(item.row.get("key"))
-            key, place = named or f"{number}-0", "" if named else f"row {number + 1}"
-            if key in seen:
+            row_key = questions.identifier(item.row.get("key"))
+            key, place = row_key or f"{number}-0", "" if row_key else f"row {number + 1}"
+            if key in seen_keys:
                 yield Skipped(KEY_TWICE, key)
                 continue
-            seen.add(key)
-            yield questions.example(self.name, split, self._asked(key, item, place))
+            seen_keys.add(key)
+            yield questions.example(self.name, split, self._raw_example(key, item, place))
 
     @property
     def _is_parquet(self) -> bool:
@@ -153,13 +153,13 @@ class FolderDataset:
             for record in Table(self.list_files[0]).records():
                 yield _Item(record.row, record.fault)
             return
-        for given, again in rows(self._shards, ""):
+        for cells, again in rows(self._shards, ""):
             assert again is not None
-            yield _Item(columns.named(given), "", partial(_cell_of, again))
+            yield _Item(columns.rename_keys(cells), "", partial(_cell_of, again))
 
-    def _asked(self, key: str, item: _Item, place: str) -> Asked:
+    def _raw_example(self, key: str, item: _Item, place: str) -> RawExample:
         row = item.row or {}
-        return Asked(
+        return RawExample(
             key,
             row.get("question"),
             row.get("answer"),
@@ -171,13 +171,13 @@ class FolderDataset:
 
 
 def _split(row: Mapping[str, Any]) -> str:
-    given = values.text(row.get("split"))
-    own = SPLITS[0] if given is None else given.strip().lower()
-    return "val" if own in ("validation", "valid", "dev") else own
+    cell_text = values.text(row.get("split"))
+    split = SPLITS[0] if cell_text is None else cell_text.strip().lower()
+    return "val" if split in ("validation", "valid", "dev") else split
 
 
 def _cell_of(again: Callable[[], Any]) -> object:
-    return cell(columns.named(again()))
+    return cell(columns.rename_keys(again()))
 
 
 def cell(row: Mapping[str, Any]) -> object:

@@ -94,8 +94,8 @@ def decode(source: Source | Image.Image, name: str = "a picture") -> Image.Image
         raise PictureError(MISSING, name) from error
     except Image.DecompressionBombError as error:
         pixels = max(map(int, re.findall("[0-9]+", str(error))), default=0)
-        said = f"{pixels / 1e6:.0f} megapixels; the limit is {MOST_PIXELS / 1e6:.0f}. Shrink it"
-        raise PictureError(TOO_LARGE, name, said) from error
+        detail = f"{pixels / 1e6:.0f} megapixels; the limit is {MOST_PIXELS / 1e6:.0f}. Shrink it"
+        raise PictureError(TOO_LARGE, name, detail) from error
     except Exception as error:
         # Decoders raise a dozen kinds of exception for hostile bytes.
         raise _unknown(source, name) from error
@@ -144,9 +144,9 @@ def _prepare(image: ImageFile.ImageFile, source: Source, name: str) -> None:
 def _fits(image: ImageFile.ImageFile, file_size: int, skipped: int, share: float = 1.0) -> bool:
     """Return whether decoding every `skipped`-th row and column fits into memory, for this share of the area."""
     width, height = (edge * math.sqrt(share) for edge in image.size)
-    pixels, kept = width * height, width * height / skipped**2
-    stored = kept * _STORED.get(image.mode, 4)
-    loading = stored + kept * _BESIDE.get(image.format or "", 0)
+    pixels, decoded = width * height, width * height / skipped**2
+    stored = decoded * _STORED.get(image.mode, 4)
+    loading = stored + decoded * _BESIDE.get(image.format or "", 0)
     if image.format in ("WEBP", "AVIF", "TIFF"):
         loading += file_size * share
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -191,22 +191,22 @@ def _upright(image: Image.Image) -> Image.Image:
     shrink = min(1.0, LONGEST_EDGE / max(image.size))
     image.load()
     size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
-    found = modes.rgb(image, size)
+    upright = modes.rgb(image, size)
     turned = image.info.get(ORIGINAL_SIZE, image.size)
     exif = Image.Exif()
     # Ignore EXIF that cannot be parsed: the pixels have been read.
     with suppress(Exception):
         exif[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
-    found.info.clear()
+    upright.info.clear()
     if exif.get(ORIENTATION, 1) in range(2, 9):
-        found.info["exif"] = exif.tobytes()
-        found = ImageOps.exif_transpose(found)
+        upright.info["exif"] = exif.tobytes()
+        upright = ImageOps.exif_transpose(upright)
         if exif[ORIENTATION] >= 5:
             turned = turned[::-1]
-        found.info.clear()
-    if turned != found.size:
-        found.info[ORIGINAL_SIZE] = turned
-    return found
+        upright.info.clear()
+    if turned != upright.size:
+        upright.info[ORIGINAL_SIZE] = turned
+    return upright
 
 
 def _unknown(source: Source | Image.Image, name: str) -> PictureError:
@@ -249,8 +249,8 @@ def encode_png(image: Image.Image) -> bytes:
 
 def for_store(source: Source | Image.Image, name: str = "a picture") -> bytes:
     """Return the file unchanged if browsers show it correctly, or else re-encoded. Raises PictureError."""
-    if not isinstance(source, Image.Image) and (kept := _plain(source)) is not None:
-        return kept
+    if not isinstance(source, Image.Image) and (original := _plain(source)) is not None:
+        return original
     image = decode(source, name)
     if image.width * image.height <= PNG_PIXELS:
         return encode_png(image)

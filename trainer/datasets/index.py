@@ -101,9 +101,9 @@ def index(store: Store, config: DataConfig, split: str, limit: int) -> Tally:
 
 def _open(config: DataConfig, split: str, limit: int) -> tuple[str, str | None, Iterable[Example | Skipped]]:
     """Return the dataset name of examples, the revision, and the rows in file order."""
-    known = splits_of(config)
-    if split not in known:
-        raise TrainerError("data", f"{config.dataset} has no split {split!r}. Choose one of {', '.join(known)}.")
+    splits = splits_of(config)
+    if split not in splits:
+        raise TrainerError("data", f"{config.dataset} has no split {split!r}. Choose one of {', '.join(splits)}.")
     drawn = shapes.world_of(config.dataset)
     if drawn:
         world, difficulty = drawn
@@ -145,14 +145,14 @@ def _picture_fault(pictures: Sequence[Picture], tally: Tally) -> Skipped | None:
     """Return why one of the images cannot be used; if all can, record their sizes."""
     sizes: dict[str, tuple[int, int]] = {}
     for picture in pictures:
-        known = picture.identity
-        if known not in tally.sizes and known not in tally.faults:
+        identity = picture.identity
+        if identity not in tally.sizes and identity not in tally.faults:
             try:
-                sizes[known] = images.original_size(picture.load())
+                sizes[identity] = images.original_size(picture.load())
             except PictureError as error:
-                tally.faults[known] = Skipped(error.reason, error.case)
-        if known in tally.faults:
-            return tally.faults[known]
+                tally.faults[identity] = Skipped(error.reason, error.case)
+        if identity in tally.faults:
+            return tally.faults[identity]
     tally.sizes |= sizes
     return None
 

@@ -40,15 +40,15 @@ class Pictures:
 
     def sizes(self, example: Example) -> list[Size] | Skipped:
         """Return the sizes of an example's images, or why one of them cannot be used."""
-        found: list[Size] = []
+        sizes: list[Size] = []
         for picture in example.pictures:
             if picture.identity not in self.known:
                 self.known[picture.identity] = _size(picture)
             size = self.known[picture.identity]
             if isinstance(size, Skipped):
                 return size
-            found.append(size)
-        return found
+            sizes.append(size)
+        return sizes
 
 
 def _size(picture: Picture) -> Size | Skipped:
@@ -84,16 +84,16 @@ def _summary(rows: Iterable[Example | Skipped]) -> dict[str, Any]:
     first: dict[str, str] = {}
     sizes: dict[str, Size] = {}
     references = 0
-    for found in usable(rows, pictures):
-        if isinstance(found, Skipped):
-            skipped[found.reason] += 1
-            first.setdefault(found.reason, printable(found.detail, 200))
+    for item in usable(rows, pictures):
+        if isinstance(item, Skipped):
+            skipped[item.reason] += 1
+            first.setdefault(item.reason, printable(item.detail, 200))
             continue
-        example, own = found
+        example, item_sizes = item
         answers[example.answer] += 1
         levels[example.difficulty or "unknown"] += 1
         references += example.reference is not None
-        sizes |= {picture.identity: size for picture, size in zip(example.pictures, own, strict=True)}
+        sizes |= {picture.identity: size for picture, size in zip(example.pictures, item_sizes, strict=True)}
     return {
         "rows": answers.total() + skipped.total(),
         "usable": answers.total(),
@@ -114,10 +114,13 @@ def _spread(values: list[int]) -> dict[str, float] | None:
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
-def text(found: dict[str, Any]) -> str:
+def text(inspection: dict[str, Any]) -> str:
     """Format the result of `inspect` as text for a terminal."""
-    lines = [f"{found['dataset']}" + (f" at {found['revision']}" if found["revision"] else ""), *found["notes"]]
-    for split, facts in found["splits"].items():
+    lines = [
+        f"{inspection['dataset']}" + (f" at {inspection['revision']}" if inspection["revision"] else ""),
+        *inspection["notes"],
+    ]
+    for split, facts in inspection["splits"].items():
         lines += ["", f"{split}: {facts['usable']:,} of {facts['rows']:,} rows are usable, {facts['images']:,} images"]
         for edge in ("width", "height"):
             if spread := facts[edge]:
@@ -130,19 +133,19 @@ def text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def counts(found: Mapping[str, int], first: Mapping[str, str]) -> list[str]:
+def counts(counts_by_name: Mapping[str, int], first: Mapping[str, str]) -> list[str]:
     """Return one line per count; `first` describes the first row of some of them."""
-    told = {what: f" (the first is {detail})" for what, detail in first.items() if detail}
-    return [f"    {n:>9,}  {what}{told.get(what, '')}" for what, n in found.items()]
+    details = {name: f" (the first is {detail})" for name, detail in first.items() if detail}
+    return [f"    {n:>9,}  {name}{details.get(name, '')}" for name, n in counts_by_name.items()]
 
 
 def export(config: DataConfig, split: str, out: IO[str]) -> int:
     """Write one line of JSON per usable question, in file order; return their number. Raises TrainerError."""
     source = open_source(config).source
     written = 0
-    for found in usable(source.read(_known(source, split)), Pictures()):
-        if not isinstance(found, Skipped):
-            out.write(json.dumps(_line(*found)) + "\n")
+    for item in usable(source.read(_known(source, split)), Pictures()):
+        if not isinstance(item, Skipped):
+            out.write(json.dumps(_line(*item)) + "\n")
             written += 1
     return written
 

@@ -70,5 +70,5 @@ def of(head: bytes, foot: bytes = b"") -> str | None:
 
 def pointer(head: bytes) -> str | None:
     """Return the kind of placeholder for a large file (such as a Git LFS pointer), if the bytes are one."""
-    found = of(head)
-    return found if found in (LFS, ANNEX) else None
+    kind = of(head)
+    return kind if kind in (LFS, ANNEX) else None

@@ -35,7 +35,7 @@ class Tones(NamedTuple):
 def rgb(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Return the image as RGB on white, shrunk to `size` (width, height)."""
     tones = _tones_of(image)
-    found = Image.new("RGB", size)
+    canvas = Image.new("RGB", size)
     scale = image.height / size[1]
     margin = 0 if size == image.size else math.ceil(2 * scale) + 1
     for top, bottom in _bands(size[1], math.ceil(image.width * scale)):
@@ -44,8 +44,8 @@ def rgb(image: Image.Image, size: tuple[int, int]) -> Image.Image:
         if size != image.size:
             box = (0, top * scale - first, image.width, min(bottom * scale, image.height) - first)
             part = part.resize((size[0], bottom - top), Image.Resampling.BICUBIC, box)
-        found.paste(part, (0, top))
-    return found
+        canvas.paste(part, (0, top))
+    return canvas
 
 
 def array(values: np.ndarray[Any, Any]) -> Image.Image:
@@ -79,15 +79,15 @@ def tones(low: float, high: float, kind: np.dtype[Any]) -> Tones:
 
 
 def _channels_last(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    given = values.shape
-    if values.ndim == 4 and given[0] == 1:
+    shape_given = values.shape
+    if values.ndim == 4 and shape_given[0] == 1:
         values = values[0]
     if values.ndim == 3 and values.shape[2] not in (1, 2, 3, 4) and values.shape[0] in (1, 2, 3, 4):
         values = np.moveaxis(values, 0, 2)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     if not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (2, 3, 4))) or not values.size:
-        shape = " x ".join(map(str, given)) or "no dimension"
+        shape = " x ".join(map(str, shape_given)) or "no dimension"
         raise ValueError(f"an array of {shape}: use height x width, with 1 to 4 channels first or last")
     return values
 
@@ -96,11 +96,11 @@ def _tones_of(image: Image.Image) -> Tones | None:
     if image.mode not in WIDE_MODES:
         return None
     if image.mode not in ("I", "F"):
-        found = Tones(0, 65535)
+        scale = Tones(0, 65535)
     else:
         parts = (np.asarray(image.crop((0, top, image.width, end))) for top, end in _bands(image.height, image.width))
-        found = tones(*_range(parts), np.dtype(np.float32 if image.mode == "F" else np.int32))
-    return Tones(found.white, found.black) if image.info.get(MIN_IS_WHITE) else found
+        scale = tones(*_range(parts), np.dtype(np.float32 if image.mode == "F" else np.int32))
+    return Tones(scale.white, scale.black) if image.info.get(MIN_IS_WHITE) else scale
 
 
 def _range(parts: Any) -> tuple[float, float]:

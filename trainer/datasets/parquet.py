@@ -17,7 +17,7 @@ from trainer.datasets import files, kinds, questions, traces
 from trainer.datasets.example import Example
 from trainer.datasets.files import EncodedPicture
 from trainer.datasets.images import MISSING, PictureError, Source
-from trainer.datasets.questions import Asked, Skipped
+from trainer.datasets.questions import RawExample, Skipped
 from trainer.datasets.tables import columns, reading
 from trainer.datasets.tables.columns import Columns
 from trainer.datasets.traces import Traces
@@ -59,16 +59,16 @@ class Parquet:
     @cached_property
     def shards(self) -> list[Path]:
         """Return the shards sorted by name, the order of rows. Raises TrainerError if one is missing."""
-        found = sorted(self.root.glob(self.pattern))
-        numbers = [int(match[1]) for path in found if (match := _SHARD.search(path.name))]
-        if numbers and numbers != list(range(len(found))):
+        paths = sorted(self.root.glob(self.pattern))
+        numbers = [int(match[1]) for path in paths if (match := _SHARD.search(path.name))]
+        if numbers and numbers != list(range(len(paths))):
             raise TrainerError(
                 "data",
                 f"{self.root} does not have all shards of {self.name} from the first on without "
                 "a gap, on which the keys "
                 "of its questions depend. Download the missing ones.",
             )
-        return found
+        return paths
 
     @cached_property
     def table(self) -> Any:
@@ -89,7 +89,7 @@ class Parquet:
             pictures = self._pictures(number, row)
             for turn_number, turn in enumerate(self.turns(row)):
                 trace = self.traces.accepted(number, turn.question, turn.answer)
-                asked = Asked(
+                raw = RawExample(
                     f"{number}-{turn_number}",
                     turn.question,
                     turn.answer,
@@ -98,7 +98,7 @@ class Parquet:
                     None if trace is None else traces.reasoning(trace),
                     {} if trace is None else {"trace": trace},
                 )
-                yield questions.example(self.name, split, asked)
+                yield questions.example(self.name, split, raw)
 
     def _pictures(self, number: int, row: dict[str, Any]) -> tuple[EncodedPicture, ...]:
         def picture(i: int) -> EncodedPicture:
@@ -123,7 +123,7 @@ class Parquet:
         return data if data is not None else files.in_folder(self.shards[0].parent, cell.get("path")).read()
 
 
-def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None = None) -> Any:
+def read_shards(shards: Sequence[Path], dataset: str, names: Sequence[str] | None = None) -> Any:
     """Return the wanted columns as a `datasets.Dataset`, with image cells as bytes. Raises TrainerError.
 
     The default is the columns of a table of questions, so that no other column can make it unreadable.
@@ -142,13 +142,13 @@ def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None 
         are_arrow = shards[0].suffix.lower() in ARROW
         schemas = {path: _arrow(path).schema if are_arrow else pyarrow.parquet.read_schema(path) for path in shards}
         schema = schemas[shards[0]]
-        if wanted is None:
-            wanted = _of_questions({path: each.names for path, each in schemas.items()})
+        if names is None:
+            names = _of_questions({path: each.names for path, each in schemas.items()})
         else:
-            found = Columns(str(shards[0]), f"Is it a copy of {what}?")
-            found.add(schema.names)
-            found.check([(column,) for column in wanted])
-        chosen = pyarrow.schema([schema.field(column) for column in wanted])
+            columns_found = Columns(str(shards[0]), f"Is it a copy of {dataset}?")
+            columns_found.add(schema.names)
+            columns_found.check([(column,) for column in names])
+        chosen = pyarrow.schema([schema.field(column) for column in names])
         # Without the hub's schema, an image cell stays a pair of bytes and path.
         features = Features({**Features.from_arrow_schema(chosen), **_classes(schema, chosen.names)})
         if are_arrow:
@@ -157,7 +157,7 @@ def read_shards(shards: Sequence[Path], what: str, wanted: Sequence[str] | None 
         return Dataset.from_parquet([str(path) for path in shards], features=features, columns=chosen.names)
     except (pyarrow.ArrowException, DatasetGenerationError, OSError, ValueError) as error:
         fault = str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")
-        raise TrainerError("data", f"The shards of {what} cannot be read: {fault}.") from error
+        raise TrainerError("data", f"The shards of {dataset} cannot be read: {fault}.") from error
 
 
 def _arrow(path: Path) -> Any:
@@ -176,8 +176,8 @@ def _classes(schema: Any, names: Sequence[str]) -> dict[str, Any]:
 
     try:
         noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        told = {name: noted[name] for name in names if noted.get(name, {}).get("_type") == "ClassLabel"}
-        return {name: ClassLabel(names=feature["names"]) for name, feature in told.items()}
+        class_columns = {name: noted[name] for name in names if noted.get(name, {}).get("_type") == "ClassLabel"}
+        return {name: ClassLabel(names=feature["names"]) for name, feature in class_columns.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -185,18 +185,21 @@ def _classes(schema: Any, names: Sequence[str]) -> dict[str, Any]:
 def _of_questions(names: Mapping[Path, list[str]]) -> list[str]:
     """Return the columns of a table of questions, given all columns of each shard. Raises TrainerError."""
     first, *others = names
-    known = {path: [name for name in own if columns.name(name) in reading.KNOWN] for path, own in names.items()}
-    found = Columns(str(first), "Use these names for the columns.")
-    found.add(names[first])
-    found.check()
+    known_columns = {
+        path: [name for name in columns_of_path if columns.name(name) in reading.KNOWN]
+        for path, columns_of_path in names.items()
+    }
+    columns_found = Columns(str(first), "Use these names for the columns.")
+    columns_found.add(names[first])
+    columns_found.check()
     for path in others:
-        if set(known[path]) != set(known[first]):
+        if set(known_columns[path]) != set(known_columns[first]):
             raise TrainerError(
                 "data",
-                f"{path} has the columns {columns.listed(known[path])}, but {first.name} has "
-                f"{columns.listed(known[first])}. All shards must have the same columns.",
+                f"{path} has the columns {columns.listed(known_columns[path])}, but {first.name} has "
+                f"{columns.listed(known_columns[first])}. All shards must have the same columns.",
             )
-    return known[first]
+    return known_columns[first]
 
 
 def _cells(value: Any) -> list[dict[str, Any]]:
@@ -216,8 +219,8 @@ def tallyqa_test(root: Path) -> Parquet:
 
 def countqa(root: Path) -> Parquet:
     def turns(row: dict[str, Any]) -> list[RawQuestion]:
-        asked, answers = row["questions"] or [], row["answers"] or []
-        return [RawQuestion(q, answers[i] if i < len(answers) else None) for i, q in enumerate(asked)]
+        texts, answers = row["questions"] or [], row["answers"] or []
+        return [RawQuestion(q, answers[i] if i < len(answers) else None) for i, q in enumerate(texts)]
 
     return Parquet("countqa", root, "data/test-*.parquet", "test", "image", ("questions", "answers"), turns)
 

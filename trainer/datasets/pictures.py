@@ -41,10 +41,10 @@ def pictures(cell: object, roots: Sequence[Path], again: Callable[[], object] | 
 
     They are kept in memory as files or, if `again` is given, loaded again from the cell that it returns.
     """
-    found = []
-    for i, given in enumerate(several(cell)):
-        found.append(_kept(given, roots) if again is None else _fetched(i, again, roots))
-    return tuple(found)
+    loaded = []
+    for i, item in enumerate(several(cell)):
+        loaded.append(_kept(item, roots) if again is None else _fetched(i, again, roots))
+    return tuple(loaded)
 
 
 def several(cell: object) -> list[Any]:
@@ -64,47 +64,47 @@ def several(cell: object) -> list[Any]:
     return [cell]
 
 
-def source(given: object, roots: Sequence[Path]) -> Source:
+def source(image: object, roots: Sequence[Path]) -> Source:
     """Return an image as a file: its bytes or its path. Raises PictureError."""
-    if isinstance(given, Mapping):
+    if isinstance(image, Mapping):
         # Prefer bytes to a path, which may be that of another machine.
-        inner = [given[key] for key in ("bytes", "path") if not values.is_absent(given.get(key))]
+        inner = [image[key] for key in ("bytes", "path") if not values.is_absent(image.get(key))]
         if not inner:
             raise PictureError(MISSING, "a picture")
         return source(inner[0], roots)
-    if isinstance(given, (bytes, bytearray, memoryview)):
-        return bytes(given)
-    if (pixels := _pixels(given)) is not None:
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return bytes(image)
+    if (pixels := _pixels(image)) is not None:
         return images.encode_png(images.decode(pixels))
-    if isinstance(given, str) and (match := _DATA.match(given)):
-        return _base64(given[match.end() :])
-    if isinstance(given, str) and _BASE64.match(given):
-        return _base64(given)
-    if isinstance(given, str) and given.lower().startswith("file:"):
-        given = url2pathname(urlsplit(given).path) or urlsplit(given).netloc
-    if isinstance(given, str) and _WEB.match(given):
-        raise PictureError(WEB, given[:200])
-    if isinstance(given, str) and _PRINTED.match(given):
-        raise PictureError(PRINTED, given[:60])
-    if isinstance(given, (str, os.PathLike)):
-        return files.find(roots, given)
-    if callable(getattr(given, "read", None)):
-        return _read(given)
-    kind = type(given)
-    named = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-    raise PictureError(f"image is of type {named}: use a path, bytes, a PIL image or an array", named)
+    if isinstance(image, str) and (match := _DATA.match(image)):
+        return _base64(image[match.end() :])
+    if isinstance(image, str) and _BASE64.match(image):
+        return _base64(image)
+    if isinstance(image, str) and image.lower().startswith("file:"):
+        image = url2pathname(urlsplit(image).path) or urlsplit(image).netloc
+    if isinstance(image, str) and _WEB.match(image):
+        raise PictureError(WEB, image[:200])
+    if isinstance(image, str) and _PRINTED.match(image):
+        raise PictureError(PRINTED, image[:60])
+    if isinstance(image, (str, os.PathLike)):
+        return files.find(roots, image)
+    if callable(getattr(image, "read", None)):
+        return _read(image)
+    kind = type(image)
+    type_name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    raise PictureError(f"image is of type {type_name}: use a path, bytes, a PIL image or an array", type_name)
 
 
-def for_store(given: object, roots: Sequence[Path]) -> bytes:
+def for_store(image: object, roots: Sequence[Path]) -> bytes:
     """Return an image in any form as a file that the store accepts and browsers show. Raises PictureError."""
-    pixels = _pixels(given)
-    return images.for_store(source(given, roots) if pixels is None else pixels)
+    pixels = _pixels(image)
+    return images.for_store(source(image, roots) if pixels is None else pixels)
 
 
-def _kept(given: object, roots: Sequence[Path]) -> EncodedPicture:
+def _kept(image: object, roots: Sequence[Path]) -> EncodedPicture:
     try:
-        file = source(given, roots)
-        return EncodedPicture(files.digest(file), lambda: file, _name(given))
+        file = source(image, roots)
+        return EncodedPicture(files.digest(file), lambda: file, _name(image))
     except (PictureError, OSError) as error:
         return _unreadable(error)
 
@@ -119,10 +119,10 @@ def _fetched(i: int, again: Callable[[], object], roots: Sequence[Path]) -> Enco
         return _unreadable(error)
 
 
-def _name(given: object) -> str:
-    if isinstance(given, Mapping):
-        given = given.get("path")
-    return str(given)[:200] if isinstance(given, (str, os.PathLike)) else "a picture"
+def _name(image: object) -> str:
+    if isinstance(image, Mapping):
+        image = image.get("path")
+    return str(image)[:200] if isinstance(image, (str, os.PathLike)) else "a picture"
 
 
 def _unreadable(error: PictureError | OSError) -> EncodedPicture:
@@ -134,20 +134,20 @@ def _unreadable(error: PictureError | OSError) -> EncodedPicture:
     return EncodedPicture(f"{fault.reason}: {fault.name}", read)
 
 
-def _pixels(given: Any) -> Image.Image | None:
+def _pixels(value: Any) -> Image.Image | None:
     """Return a PIL image, or an array as one; None for anything else. Raises PictureError."""
-    if isinstance(given, Image.Image):
-        return given
+    if isinstance(value, Image.Image):
+        return value
     # NumPy's text and bytes types would also count as arrays.
-    is_array = hasattr(given, "__array__") and not isinstance(given, (str, bytes))
-    if not (_is_tensor(given) or _depth_of_numbers(given) or is_array):
+    is_array = hasattr(value, "__array__") and not isinstance(value, (str, bytes))
+    if not (_is_tensor(value) or _depth_of_numbers(value) or is_array):
         return None
     try:
-        if hasattr(given, "detach"):
-            given = given.detach().cpu()
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
             # NumPy has no bfloat16.
-            given = given.float().numpy() if given.is_floating_point() else given.numpy()
-        return modes.array(np.asarray(given))
+            value = value.float().numpy() if value.is_floating_point() else value.numpy()
+        return modes.array(np.asarray(value))
     except PictureError:
         raise
     except Exception as error:
@@ -156,16 +156,16 @@ def _pixels(given: Any) -> Image.Image | None:
         raise PictureError(f"image is {reason}", "an array") from error
 
 
-def _is_tensor(given: object) -> bool:
-    return hasattr(given, "detach") and hasattr(given, "numpy")
+def _is_tensor(value: object) -> bool:
+    return hasattr(value, "detach") and hasattr(value, "numpy")
 
 
-def _depth_of_numbers(given: object) -> int:
+def _depth_of_numbers(value: object) -> int:
     """Return the nesting depth of lists of numbers, which represent arrays in formats without them; 0 for others."""
     depth = 0
-    while isinstance(given, (list, tuple)) and given and depth < 4:
-        given, depth = given[0], depth + 1
-    return depth if depth >= 2 and isinstance(given, (int, float)) else 0
+    while isinstance(value, (list, tuple)) and value and depth < 4:
+        value, depth = value[0], depth + 1
+    return depth if depth >= 2 and isinstance(value, (int, float)) else 0
 
 
 def _parsed(cell: str) -> object:
@@ -175,11 +175,11 @@ def _parsed(cell: str) -> object:
         return cell
     for parse in (json.loads, ast.literal_eval):
         try:
-            found = parse(text)
+            value = parse(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
-        if isinstance(found, (list, dict)):
-            return found
+        if isinstance(value, (list, dict)):
+            return value
     return cell
 
 

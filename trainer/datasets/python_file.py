@@ -16,7 +16,7 @@ from typing import Any
 from trainer.datasets import folder, questions
 from trainer.datasets.example import Example
 from trainer.datasets.pictures import pictures
-from trainer.datasets.questions import Asked, Skipped
+from trainer.datasets.questions import RawExample, Skipped
 from trainer.datasets.tables import columns
 from trainer.datasets.tables.columns import Columns
 from trainer.datasets.tables.rows import Row, rows
@@ -44,19 +44,19 @@ class PythonFile:
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
         """Yield the function's rows in order. Raises TrainerError if it fails, or if a required column is missing."""
-        seen: set[str] = set()
-        found = Columns(f"{self.reference} for split {split}", "Use these names for the columns.")
+        seen_keys: set[str] = set()
+        columns_found = Columns(f"{self.reference} for split {split}", "Use these names for the columns.")
         for number, row in enumerate(self._rows(split)):
-            asked = self._asked(number, row, found)
-            if asked is None:
+            raw = self._raw_example(number, row, columns_found)
+            if raw is None:
                 yield Skipped(questions.NO_OBJECT, f"row {number + 1}: {type(row.given).__name__}")
-            elif asked.key in seen:
+            elif raw.key in seen_keys:
                 yield Skipped(folder.KEY_TWICE)
             else:
-                seen.add(asked.key)
-                yield questions.example(self.name, split, asked)
-        if found.found:
-            found.check()
+                seen_keys.add(raw.key)
+                yield questions.example(self.name, split, raw)
+        if columns_found.found:
+            columns_found.check()
 
     def _rows(self, split: str) -> Iterator[Row]:
         function = self.function.call
@@ -68,30 +68,30 @@ class PythonFile:
                 "data", f"{self.reference} failed for split {split} ({fault}). Fix the function."
             ) from error
 
-    def _asked(self, number: int, row: Row, found: Columns) -> Asked | None:
+    def _raw_example(self, number: int, row: Row, columns_found: Columns) -> RawExample | None:
         if isinstance(row.given, Example):
             return _stated(number, vars(row.given), row.given.pictures)
         if not isinstance(row.given, Mapping):
             return None
-        item = columns.named(row.given)
-        found.add(item)
-        again = None if row.again is None else lambda: folder.cell(columns.named(row.again()))  # type: ignore[misc]
+        item = columns.rename_keys(row.given)
+        columns_found.add(item)
+        again = None if row.again is None else lambda: folder.cell(columns.rename_keys(row.again()))  # type: ignore[misc]
         return _stated(number, item, pictures(folder.cell(item), self._roots, again))
 
     @cached_property
     def _roots(self) -> tuple[Path, ...]:
-        own = Path(self.reference.rpartition(":")[0]).expanduser().parent
-        return (own, *([self.root] if self.root else []))
+        own_folder = Path(self.reference.rpartition(":")[0]).expanduser().parent
+        return (own_folder, *([self.root] if self.root else []))
 
 
-def _stated(number: int, item: Mapping[str, Any], shown: tuple[Any, ...]) -> Asked:
-    named = questions.identifier(item.get("key"))
-    return Asked(
-        named or f"{number}-0",
+def _stated(number: int, item: Mapping[str, Any], images: tuple[Any, ...]) -> RawExample:
+    row_key = questions.identifier(item.get("key"))
+    return RawExample(
+        row_key or f"{number}-0",
         item.get("question"),
         item.get("answer"),
-        shown,
+        images,
         questions.identifier(item.get("difficulty")),
         questions.identifier(item.get("reference")),
-        place="" if named else f"row {number + 1}",
+        place="" if row_key else f"row {number + 1}",
     )

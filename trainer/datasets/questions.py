@@ -36,7 +36,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RawExample:
     """A question as stated in its row, not validated yet."""
 
     key: str
@@ -50,28 +50,28 @@ class Asked:
     """The row's location, if its key does not tell it."""
 
 
-def example(dataset: str, split: str, asked: Asked) -> Example | Skipped:
+def example(dataset: str, split: str, raw: RawExample) -> Example | Skipped:
     """Return the example if text and answer are usable; its images are not checked."""
-    where = asked.place or asked.key
-    if values.is_absent(asked.question):
+    where = raw.place or raw.key
+    if values.is_absent(raw.question):
         return Skipped(BLANK, where)
-    if not isinstance(asked.question, str):
-        return Skipped(NO_TEXT, f"{where}: {type(asked.question).__name__}")
-    answer = count(asked.answer)
+    if not isinstance(raw.question, str):
+        return Skipped(NO_TEXT, f"{where}: {type(raw.question).__name__}")
+    answer = count(raw.answer)
     if answer is None:
-        return Skipped(NO_COUNT, f"{where}: {str(asked.answer)[:60]}")
-    if not asked.pictures:
+        return Skipped(NO_COUNT, f"{where}: {str(raw.answer)[:60]}")
+    if not raw.pictures:
         return Skipped(MISSING, where)
     return Example(
         dataset=dataset,
         split=split,
-        key=asked.key,
-        question=asked.question,
+        key=raw.key,
+        question=raw.question,
         answer=answer,
-        pictures=asked.pictures,
-        reference=asked.reference,
-        difficulty=asked.difficulty,
-        meta=asked.meta,
+        pictures=raw.pictures,
+        reference=raw.reference,
+        difficulty=raw.difficulty,
+        meta=raw.meta,
     )
 
 
@@ -88,10 +88,10 @@ def count(answer: object) -> int | None:
         if _SCIENTIFIC.fullmatch(text):
             return count(Decimal(text))
         return NUMBER_WORDS.index(text) if text in NUMBER_WORDS else gold.marked(answer)
-    found = values.number(answer)
-    if found is None or (isinstance(found, float) and not found.is_integer()):
+    value = values.number(answer)
+    if value is None or (isinstance(value, float) and not value.is_integer()):
         return None
-    return int(found) if found >= 0 else None
+    return int(value) if value >= 0 else None
 
 
 def difficulty(is_simple: object) -> str | None:

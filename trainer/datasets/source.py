@@ -84,7 +84,7 @@ def _fetch(config: DataConfig) -> tuple[Path, str]:
     where = f"the dataset {repository}"
     folder = f"set data.path to the folder of a copy of {config.dataset}"
     try:
-        found = Path(
+        folder_path = Path(
             snapshot_download(repository, repo_type="dataset", revision=config.revision, allow_patterns=pattern)
         )
     except errors.GatedRepoError as error:
@@ -104,4 +104,4 @@ def _fetch(config: DataConfig) -> tuple[Path, str]:
     except (errors.HfHubHTTPError, errors.IncompleteSnapshotError, OSError) as error:
         fault = str(error).strip().splitlines()[0].rstrip(".")
         raise TrainerError("data", f"Downloading {where} failed ({fault}). Try again, or {folder}.") from error
-    return found, found.name
+    return folder_path, folder_path.name

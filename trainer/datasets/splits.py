@@ -75,13 +75,13 @@ def _hash(text: str) -> bytes:
 
 def collect(rows: Iterable[Example | Skipped]) -> Drawn:
     """Return a source's usable rows, and the number of others by reason."""
-    found = Drawn([], Counter())
+    collected = Drawn([], Counter())
     for row in rows:
         if isinstance(row, Skipped):
-            found.skipped[row.reason] += 1
+            collected.skipped[row.reason] += 1
         else:
-            found.examples.append(row)
-    return found
+            collected.examples.append(row)
+    return collected
 
 
 def by_image(sets: Mapping[str, Drawn], parts: Mapping[Role, Share], *, references_only: bool) -> dict[Role, Drawn]:
@@ -89,8 +89,8 @@ def by_image(sets: Mapping[str, Drawn], parts: Mapping[Role, Share], *, referenc
 
     Rows that share an image with test are left out of val and train, and those that share one with val out of train.
     """
-    found: dict[Role, Drawn] = {}
-    held: set[str] = set()
+    by_role: dict[Role, Drawn] = {}
+    used_images: set[str] = set()
     place = {split: places({row.pictures[0].identity for row in each.examples}) for split, each in sets.items()}
     for role in reversed(ROLES):
         if role not in parts:
@@ -102,13 +102,13 @@ def by_image(sets: Mapping[str, Drawn], parts: Mapping[Role, Share], *, referenc
                 continue
             if references_only and row.reference is None:
                 drawn.skipped[NO_REFERENCE] += 1
-            elif not held.isdisjoint(picture.identity for picture in row.pictures):
+            elif not used_images.isdisjoint(picture.identity for picture in row.pictures):
                 drawn.skipped[HELD_OUT] += 1
             else:
                 drawn.examples.append(row)
-        held |= {picture.identity for row in drawn.examples for picture in row.pictures}
-        found[role] = drawn
-    return found
+        used_images |= {picture.identity for row in drawn.examples for picture in row.pictures}
+        by_role[role] = drawn
+    return by_role
 
 
 def by_row(rows: Drawn) -> dict[Role, Drawn]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainer.datasets import files, questions
 from trainer.datasets.example import Example
-from trainer.datasets.questions import Asked, Skipped
+from trainer.datasets.questions import RawExample, Skipped
 from trainer.datasets.tables.columns import Columns
 from trainer.spec.errors import TrainerError
 
@@ -29,22 +29,22 @@ class TallyQa:
         rows = files.read_json(path)
         if not isinstance(rows, list):
             raise TrainerError("data", f"{path} has no list of questions. Download it again.")
-        seen: set[str] = set()
-        found = Columns(str(path), "Is it a copy of TallyQA?")
+        seen_keys: set[str] = set()
+        columns_found = Columns(str(path), "Is it a copy of TallyQA?")
         for number, row in enumerate(rows):
             if not isinstance(row, dict):
                 yield Skipped(questions.NO_OBJECT)
                 continue
-            found.add(row)
+            columns_found.add(row)
             key = questions.identifier(row.get("question_id")) or f"{number}-0"
-            if key in seen:
+            if key in seen_keys:
                 yield Skipped(questions.REPEATED)
                 continue
-            seen.add(key)
+            seen_keys.add(key)
             picture = files.in_folder(self.root / "images", row.get("image"))
             level = questions.difficulty(row.get("issimple"))
             yield questions.example(
-                self.name, split, Asked(key, row.get("question"), row.get("answer"), (picture,), level)
+                self.name, split, RawExample(key, row.get("question"), row.get("answer"), (picture,), level)
             )
-        if found.found:
-            found.check()
+        if columns_found.found:
+            columns_found.check()

@@ -20,7 +20,7 @@ import torch
 
 from store.db import private
 from trainer.datasets.example import Example
-from trainer.evaluate.generation import Answer, Decoding
+from trainer.evaluate.generation import Decoding, GeneratedAnswer
 from trainer.models import loading
 from trainer.spec import paths
 from trainer.spec.config import ModelConfig
@@ -44,13 +44,13 @@ class BaseAnswers:
         self.path = folder / FOLDER / f"{name}.jsonl"
         self._known = _read(self.path)
 
-    def find(self, example: Example, decoding: Decoding, copies: int) -> list[Answer] | None:
+    def find(self, example: Example, decoding: Decoding, copies: int) -> list[GeneratedAnswer] | None:
         """Return an example's answers; None unless all are known."""
-        found = [self._known.get(_key(example, decoding, copy)) for copy in range(copies)]
-        whole = [answer for answer in found if answer is not None]
-        return whole if len(whole) == copies else None
+        candidates = [self._known.get(_key(example, decoding, copy)) for copy in range(copies)]
+        known = [answer for answer in candidates if answer is not None]
+        return known if len(known) == copies else None
 
-    def keep(self, examples: Sequence[Example], decoding: Decoding, answers: Sequence[Answer]) -> None:
+    def keep(self, examples: Sequence[Example], decoding: Decoding, answers: Sequence[GeneratedAnswer]) -> None:
         """Add the answers to some examples, the same number for each."""
         copies = len(answers) // len(examples)
         new = {
@@ -69,17 +69,17 @@ class BaseAnswers:
             logger.warning("The base model's answers could not be cached (%s). The job continues.", error)
 
 
-def _read(path: Path) -> dict[str, Answer]:
-    found: dict[str, Answer] = {}
+def _read(path: Path) -> dict[str, GeneratedAnswer]:
+    answers: dict[str, GeneratedAnswer] = {}
     if not path.is_file():
-        return found
+        return answers
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             key, fields = json.loads(line)
-            found[key] = Answer(**fields | {"ids": tuple(fields["ids"])})
+            answers[key] = GeneratedAnswer(**fields | {"ids": tuple(fields["ids"])})
         except (ValueError, TypeError, KeyError):
             continue  # another run was killed while it wrote this line
-    return found
+    return answers
 
 
 def _forget_oldest(folder: Path) -> None:
@@ -90,8 +90,8 @@ def _forget_oldest(folder: Path) -> None:
 
 def _key(example: Example, decoding: Decoding, copy: int) -> str:
     pictures = [_digest(picture.encoded()) for picture in example.pictures]
-    asked = [example.id, example.question, pictures, asdict(decoding), copy]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+    identity = [example.id, example.question, pictures, asdict(decoding), copy]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 
 def _digest(content: bytes) -> str:
@@ -110,6 +110,6 @@ def _weights(model: Any, config: ModelConfig) -> Any:
 @cache
 def _surroundings() -> list[str]:
     root = Path(__file__).parents[1]
-    own = sorted(path for pattern in OWN for path in root.glob(pattern))
+    source_files = sorted(path for pattern in OWN for path in root.glob(pattern))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
-    return [device, *(version(name) for name in PACKAGES), *(_digest(path.read_bytes()) for path in own)]
+    return [device, *(version(name) for name in PACKAGES), *(_digest(path.read_bytes()) for path in source_files)]

@@ -36,7 +36,7 @@ class Blank:
         return encode_png(self.load())
 
 
-def seen(baseline: Baseline | None, examples: Sequence[Example]) -> list[Example]:
+def examples_shown(baseline: Baseline | None, examples: Sequence[Example]) -> list[Example]:
     """Return the examples as they are shown to the model, in order."""
     if baseline == "blind":
         return [replace(e, pictures=tuple(Blank(picture) for picture in e.pictures)) for e in examples]

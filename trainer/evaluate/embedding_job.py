@@ -48,12 +48,12 @@ def texts_of(store: Store, run_id: int) -> Iterator[str]:
 
     Sentences of sampled predictions are left out, because no page aligns them.
     """
-    found = read_prediction_texts(store, [run_id])
-    bodies = [wording.said(text, think) for text, think in zip(found.text, found.think, strict=True)]
-    examples = get_examples(store, set(found.example_id.tolist())).values()
+    predictions = read_prediction_texts(store, [run_id])
+    bodies = [wording.style_text(text, think) for text, think in zip(predictions.text, predictions.think, strict=True)]
+    examples = get_examples(store, set(predictions.example_id.tolist())).values()
     references = [example.reference for example in examples if example.reference]
     seconds = [str(text) for example in examples if (text := example.meta.get("second_reference"))]
     yield wording.NULL
     yield from sorted({*bodies, *references, *seconds}, key=len)
-    greedy = [body for body, sample in zip(bodies, found.sample.tolist(), strict=True) if sample == 0]
+    greedy = [body for body, sample in zip(bodies, predictions.sample.tolist(), strict=True) if sample == 0]
     yield from sorted({part for text in (*greedy, *references) for part in wording.sentences(text)}, key=len)

@@ -42,50 +42,50 @@ def probe(
     the last number in the altered reasoning). `pause` is called after each batch. Raises TrainerError if no answer is
     well-formed.
     """
-    kept, thinks, before = _answered(harness, examples, pause)
-    ids = store_examples(store, kept)
+    usable, thinks, before = _answered(harness, examples, pause)
+    ids = store_examples(store, usable)
     for name in ALTERATIONS:
         bodies = altered(name, thinks, before)
         evaluation = begin_evaluation(
             store,
             run_id,
             benchmark=benchmark,
-            split=kept[0].split,
+            split=usable[0].split,
             kind=KIND,
             step=step,
-            conditions=harness.conditions(kept[0]) | {"thinking": name},
+            conditions=harness.conditions(usable[0]) | {"thinking": name},
             encoder=None,
-            total=len(kept),
+            total=len(usable),
         )
         after: dict[int, PredictionRow] = {}
         prefixes = [f"<think>{body}</think><answer>" for body in bodies]
-        for indices, answers in harness.batches(kept, harness.decoding, 1, prefixes):
-            asked, asked_ids = [kept[i] for i in indices], [ids[i] for i in indices]
-            rows = harness.rows(asked, answers, asked_ids, [0] * len(indices), step=step)
+        for indices, answers in harness.batches(usable, harness.decoding, 1, prefixes):
+            part, part_ids = [usable[i] for i in indices], [ids[i] for i in indices]
+            rows = harness.rows(part, answers, part_ids, [0] * len(indices), step=step)
             after |= dict(zip(indices, rows, strict=True))
             record_predictions(store, evaluation, rows)
             pause()
-        said = [after[i].answer for i in range(len(kept))]
-        finish_evaluation(store, evaluation, _figures(said, before, [concluded(body) for body in bodies]))
+        changed_answers = [after[i].answer for i in range(len(usable))]
+        finish_evaluation(store, evaluation, _figures(changed_answers, before, [concluded(body) for body in bodies]))
 
 
 def _answered(
     harness: Harness, examples: Sequence[Example], pause: Callable[[], None]
 ) -> tuple[list[Example], list[str], list[int]]:
     """Return the examples with a well-formed greedy completion and an answer, with their think bodies and answers."""
-    found: list[tuple[Example, str, int]] = []
+    answered: list[tuple[Example, str, int]] = []
     for indices, answers in harness.batches(examples, harness.decoding, 1):
         for i, answer in zip(indices, answers, strict=True):
             trace = parse(answer.text, "cot")
             if trace.think_text is not None and trace.answer is not None:
-                found.append((examples[i], trace.think_text, trace.answer))
+                answered.append((examples[i], trace.think_text, trace.answer))
         pause()
-    if not found:
+    if not answered:
         raise TrainerError(
             "data", "No completion is well-formed, so there is no reasoning to alter. Train the model first."
         )
-    kept, thinks, before = zip(*found, strict=True)
-    return list(kept), list(thinks), list(before)
+    usable, thinks, before = zip(*answered, strict=True)
+    return list(usable), list(thinks), list(before)
 
 
 def altered(name: str, thinks: Sequence[str], answers: Sequence[int]) -> list[str]:
@@ -103,25 +103,25 @@ def altered(name: str, thinks: Sequence[str], answers: Sequence[int]) -> list[st
 
 def edited(think: str) -> str:
     """Return the reasoning with its last number increased by one; unchanged if it has no number."""
-    found = list(NUMBER.finditer(think))
-    if not found:
+    matches = list(NUMBER.finditer(think))
+    if not matches:
         return think
-    last = found[-1]
+    last = matches[-1]
     more = (read_count(last.group()) or 0) + 1
     is_word = not last.group().isdigit() and more < len(NUMBER_WORDS)
     return think[: last.start()] + (NUMBER_WORDS[more] if is_word else str(more)) + think[last.end() :]
 
 
 def _figures(
-    said: Sequence[int | None], before: Sequence[int], stated: Sequence[int | None]
+    after: Sequence[int | None], before: Sequence[int], stated: Sequence[int | None]
 ) -> dict[str, float | int | None]:
-    changed = sum(new != old for new, old in zip(said, before, strict=True))
-    low, high = wilson(changed, len(said))
-    known = [(new, number) for new, number in zip(said, stated, strict=True) if number is not None]
+    changed = sum(new != old for new, old in zip(after, before, strict=True))
+    low, high = wilson(changed, len(after))
+    with_number = [(new, number) for new, number in zip(after, stated, strict=True) if number is not None]
     return {
-        "n": len(said),
-        "changed": changed / len(said),
+        "n": len(after),
+        "changed": changed / len(after),
         "changed_low": low,
         "changed_high": high,
-        "followed": sum(new == number for new, number in known) / len(known) if known else None,
+        "followed": sum(new == number for new, number in with_number) / len(with_number) if with_number else None,
     }

@@ -34,7 +34,7 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Answer:
+class GeneratedAnswer:
     """A completion: its text, its token ids (including the end token), and whether it was cut off."""
 
     text: str
@@ -77,10 +77,10 @@ def encode(processor: Any, examples: Sequence[Example], texts: Sequence[str]) ->
 
 def decode(tokenizer: Any, ids: Sequence[int], ends: set[int]) -> str:
     """Decode a completion's token ids without the end token; other special tokens stay visible."""
-    kept = list(ids)
-    while kept and (kept[-1] in ends or kept[-1] == tokenizer.pad_token_id):
-        kept.pop()
-    return tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    trimmed = list(ids)
+    while trimmed and (trimmed[-1] in ends or trimmed[-1] == tokenizer.pad_token_id):
+        trimmed.pop()
+    return tokenizer.decode(trimmed, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def answers(
@@ -94,17 +94,17 @@ def answers(
     batch_size: int = 100,
     copies: int = 1,
     prefixes: Sequence[str] | None = None,
-) -> Iterator[tuple[int, list[Answer]]]:
+) -> Iterator[tuple[int, list[GeneratedAnswer]]]:
     """Yield (index of the first example, `copies` answers per example) for each batch, in order.
 
     `prefixes` has one forced prefix per example, in place of the decoding's.
     """
     for first in range(0, len(examples), batch_size):
         part = slice(first, first + batch_size)
-        begun = prefixes[part] if prefixes is not None else [decoding.forced_prefix] * len(examples[part])
+        part_prefixes = prefixes[part] if prefixes is not None else [decoding.forced_prefix] * len(examples[part])
         tasks = [
             _Task(example, prefix, _seed(decoding.seed, f"{example.id}/{copy}"))
-            for example, prefix in zip(examples[part], begun, strict=True)
+            for example, prefix in zip(examples[part], part_prefixes, strict=True)
             for copy in range(copies)
         ]
         yield first, _answer_batch(model, processor, tasks, decoding, style, instruction)
@@ -149,7 +149,7 @@ def _answer_batch(
     decoding: Decoding,
     style: Style,
     instruction: str | None,
-) -> list[Answer]:
+) -> list[GeneratedAnswer]:
     start = time.monotonic()
     texts = [render(processor, task.example, style, instruction, task.prefix) for task in tasks]
     inputs = encode(processor, [task.example for task in tasks], texts).to(model.device)
@@ -165,11 +165,13 @@ def _answer_batch(
     return [_answer(processor, ids, ends, opening, task.prefix, seconds) for task, ids in zip(tasks, new, strict=True)]
 
 
-def _answer(processor: Any, ids: list[int], ends: set[int], opening: str, prefix: str, seconds: float) -> Answer:
+def _answer(
+    processor: Any, ids: list[int], ends: set[int], opening: str, prefix: str, seconds: float
+) -> GeneratedAnswer:
     stop = next((i for i, token in enumerate(ids) if token in ends), None)
-    kept = ids if stop is None else ids[: stop + 1]
-    text = (prefix or opening) + decode(processor.tokenizer, kept, ends)
-    return Answer(text, tuple(kept), stop is None, seconds, prefix)
+    completion_ids = ids if stop is None else ids[: stop + 1]
+    text = (prefix or opening) + decode(processor.tokenizer, completion_ids, ends)
+    return GeneratedAnswer(text, tuple(completion_ids), stop is None, seconds, prefix)
 
 
 @dataclass(frozen=True)

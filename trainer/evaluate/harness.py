@@ -17,7 +17,7 @@ from store.db.rows import PredictionRow
 from trainer.datasets.example import Example
 from trainer.evaluate import decoding, generation, reward_arguments, scoring, similarity
 from trainer.evaluate.base_answers import BaseAnswers
-from trainer.evaluate.generation import Answer, Decoding
+from trainer.evaluate.generation import Decoding, GeneratedAnswer
 from trainer.evaluate.similarity import Encoder
 from trainer.models import adapters, chat_template
 from trainer.spec import prompt
@@ -67,27 +67,29 @@ class Harness:
         """Decoding of sampled answers, in addition to greedy ones."""
         return replace(self.decoding, temperature=1.0)
 
-    def predict(self, examples: Sequence[Example], decoding: Decoding, copies: int = 1) -> list[list[Answer]]:
+    def predict(self, examples: Sequence[Example], decoding: Decoding, copies: int = 1) -> list[list[GeneratedAnswer]]:
         """Return `copies` answers per example."""
-        found: dict[int, list[Answer]] = {}
+        by_index: dict[int, list[GeneratedAnswer]] = {}
         for indices, answers in self.batches(examples, decoding, copies):
             for place, i in enumerate(indices):
-                found[i] = answers[place * copies : (place + 1) * copies]
-        return [found[i] for i in range(len(examples))]
+                by_index[i] = answers[place * copies : (place + 1) * copies]
+        return [by_index[i] for i in range(len(examples))]
 
     def batches(
         self, examples: Sequence[Example], decoding: Decoding, copies: int, prefixes: Sequence[str] | None = None
-    ) -> Iterator[tuple[list[int], list[Answer]]]:
+    ) -> Iterator[tuple[list[int], list[GeneratedAnswer]]]:
         """Yield the indices of a batch's examples with `copies` answers each, short questions first.
 
         `prefixes` has one forced prefix per example, in place of the decoding's.
         """
         left = list(range(len(examples)))
         if self.kept is not None and prefixes is None:
-            known = {i: found for i in left if (found := self.kept.find(examples[i], decoding, copies)) is not None}
-            if known:
-                yield [*known], [answer for answers in known.values() for answer in answers]
-            left = [i for i in left if i not in known]
+            saved_answers = {
+                i: saved for i in left if (saved := self.kept.find(examples[i], decoding, copies)) is not None
+            }
+            if saved_answers:
+                yield [*saved_answers], [answer for answers in saved_answers.values() for answer in answers]
+            left = [i for i in left if i not in saved_answers]
         for places, answers in self._generated([examples[i] for i in left], decoding, copies, prefixes):
             indices = [left[place] for place in places]
             if self.kept is not None and prefixes is None:
@@ -96,7 +98,7 @@ class Harness:
 
     def _generated(
         self, examples: Sequence[Example], decoding: Decoding, copies: int, prefixes: Sequence[str] | None
-    ) -> Iterator[tuple[list[int], list[Answer]]]:
+    ) -> Iterator[tuple[list[int], list[GeneratedAnswer]]]:
         order = sorted(range(len(examples)), key=lambda i: (len(examples[i].pictures), len(examples[i].question)))
         batches = generation.answers(
             self.model,
@@ -115,7 +117,7 @@ class Harness:
     def rows(
         self,
         examples: Sequence[Example],
-        answers: Sequence[Answer],
+        answers: Sequence[GeneratedAnswer],
         example_ids: Sequence[int],
         samples: Sequence[int],
         *,
@@ -123,7 +125,9 @@ class Harness:
     ) -> list[PredictionRow]:
         """Return a scored prediction for each answer with the weights after `step` updates."""
         texts = [answer.text for answer in answers]
-        components = scoring.score(texts, examples, self.rewards, lambda: self._handed(examples, answers, step))
+        components = scoring.score(
+            texts, examples, self.rewards, lambda: self._reward_arguments(examples, answers, step)
+        )
         weights = {reward.name: reward.weight for reward in self.rewards}
         fields = [
             scored.trace_fields(
@@ -147,7 +151,9 @@ class Harness:
             )
         ]
 
-    def _handed(self, examples: Sequence[Example], answers: Sequence[Answer], step: int) -> dict[str, Any]:
+    def _reward_arguments(
+        self, examples: Sequence[Example], answers: Sequence[GeneratedAnswer], step: int
+    ) -> dict[str, Any]:
         def log_metric(name: str, value: float) -> None:
             self.logged.setdefault(name, []).append(float(value))
 
@@ -157,29 +163,29 @@ class Harness:
 
     def take_logged(self) -> dict[str, float]:
         """Return the means of metrics that rewards have logged since the last call."""
-        found = {name: sum(values) / len(values) for name, values in self.logged.items()}
+        means = {name: sum(values) / len(values) for name, values in self.logged.items()}
         self.logged.clear()
-        return found
+        return means
 
     def _cosines(self, examples: Sequence[Example], fields: Sequence[Any]) -> list[float | None]:
         if self.encoder is None or self.config.style == "direct":
             return [None] * len(examples)
-        known = [i for i, example in enumerate(examples) if example.reference]
-        said = [compared_text(fields[i].text, fields[i].think) for i in known]
-        values = similarity.cosines(self.encoder, said, [examples[i].reference or "" for i in known])
-        found: list[float | None] = [None] * len(examples)
-        for i, value in zip(known, values, strict=True):
-            found[i] = float(value)
-        return found
+        with_reference = [i for i, example in enumerate(examples) if example.reference]
+        texts = [compared_text(fields[i].text, fields[i].think) for i in with_reference]
+        values = similarity.cosines(self.encoder, texts, [examples[i].reference or "" for i in with_reference])
+        cosines: list[float | None] = [None] * len(examples)
+        for i, value in zip(with_reference, values, strict=True):
+            cosines[i] = float(value)
+        return cosines
 
 
 def pixel_settings(processor: Any) -> dict[str, Any]:
     """Return the image settings that affect what the model sees."""
     image_processor = processor.image_processor
     names = ("size", "max_image_size", "min_pixels", "max_pixels", "do_image_splitting", "do_resize", "image_mean")
-    found = {name: getattr(image_processor, name, None) for name in names}
+    settings = {name: getattr(image_processor, name, None) for name in names}
     return {
-        name: dict(value) if hasattr(value, "keys") else value for name, value in found.items() if value is not None
+        name: dict(value) if hasattr(value, "keys") else value for name, value in settings.items() if value is not None
     }
 
 

@@ -35,26 +35,26 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
     Raises Stopped after the batch in which a stop was requested; another call with the same arguments continues there.
     """
     set_seed(config.seed)
-    asked = benchmark.find(config, arguments)
+    target = benchmark.find(config, arguments)
     baseline = _baseline(arguments.get("baseline"))
     split = str(arguments.get("split") or "test")
-    limit = int(arguments.get("limit") or asked.data.test_examples or DataConfig().test_examples)
+    limit = int(arguments.get("limit") or target.data.test_examples or DataConfig().test_examples)
     say(store, job_id, "reading the data")
-    examples = datasets.load_role(asked.data, split, limit, asked.difficulty)
+    examples = datasets.load_role(target.data, split, limit, target.difficulty)
     if baseline == "majority":
-        say(store, job_id, f"answering {asked.name} by majority")
-        answer_by_majority(store, run_id, config, examples, asked)
+        say(store, job_id, f"answering {target.name} by majority")
+        answer_by_majority(store, run_id, config, examples, target)
         return
     say(store, job_id, "trying the rewards")
     reward_trial.try_rewards(config, examples[0], lambda: stop_if_asked(store, job_id))
     say(store, job_id, "loading the model")
     base = loading.load_base(config.model)
-    output = folders.own(store, run_id) if config.model.adapter is not None else Path()
+    output = folders.own_folder(store, run_id) if config.model.adapter is not None else Path()
     folder, step = adapters.starting_point(store, run_id, job_id, config, output), 0
-    wanted = str(arguments.get("checkpoint") or "best")
-    if config.method != "none" and wanted != "0":
-        found = Checkpoints(store, run_id, output).named(wanted)
-        folder, step = found.path, found.step
+    checkpoint_name = str(arguments.get("checkpoint") or "best")
+    if config.method != "none" and checkpoint_name != "0":
+        saved = Checkpoints(store, run_id, output).get(checkpoint_name)
+        folder, step = saved.path, saved.step
     model = adapters.with_adapter(base, config.lora, folder) if folder else base.model
     if arguments.get("thinking") and config.style != "cot":
         raise TrainerError("config", "A run of style direct has no reasoning to alter. Choose a run of style cot.")
@@ -64,18 +64,18 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
     if config.method == "none":
         provenance.describe(store, run_id, base, harness, rewards, examples[0])
     if arguments.get("thinking"):
-        say(store, job_id, f"probing CoT faithfulness on {asked.name}")
+        say(store, job_id, f"probing CoT faithfulness on {target.name}")
         faithfulness.probe(
             store,
             run_id,
             harness,
             examples,
             step=step,
-            benchmark=asked.name,
+            benchmark=target.name,
             pause=lambda: stop_if_asked(store, job_id),
         )
         return
-    say(store, job_id, f"evaluating {asked.name}")
+    say(store, job_id, f"evaluating {target.name}")
     recording.evaluate(
         store,
         run_id,
@@ -83,24 +83,26 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
         examples,
         kind="baseline" if baseline else split,
         step=step,
-        benchmark=asked.name,
+        benchmark=target.name,
         samples=int(arguments.get("samples") or 0),
         baseline=baseline,
         pause=lambda: stop_if_asked(store, job_id),
-        progress=lambda done, total: say(store, job_id, f"evaluating {asked.name}", done, total),
+        progress=lambda done, total: say(store, job_id, f"evaluating {target.name}", done, total),
     )
 
 
 def _baseline(name: str | None) -> Baseline | None:
     if name is None:
         return None
-    for known in get_args(Baseline):
-        if name == known:
-            return known
+    for candidate in get_args(Baseline):
+        if name == candidate:
+            return candidate
     raise TrainerError("config", f"Unknown baseline {name!r}. Choose one of {', '.join(get_args(Baseline))}.")
 
 
-def answer_by_majority(store: Store, run_id: int, config: RunConfig, examples: list[Example], asked: Benchmark) -> None:
+def answer_by_majority(
+    store: Store, run_id: int, config: RunConfig, examples: list[Example], target: Benchmark
+) -> None:
     """Store the most frequent answer to training questions of the same type as predictions."""
     train = datasets.load_role(config.data, "train", config.data.train_examples)
     answers = baselines.majority(train, [example.question for example in examples])
@@ -108,7 +110,7 @@ def answer_by_majority(store: Store, run_id: int, config: RunConfig, examples: l
     evaluation = begin_evaluation(
         store,
         run_id,
-        benchmark=asked.name,
+        benchmark=target.name,
         split=examples[0].split,
         kind="baseline",
         step=0,

@@ -23,16 +23,16 @@ NUMBER = re.compile(rf"\b(?:[0-9]{{1,9}}|{'|'.join(NUMBER_WORDS)})\b", re.IGNORE
 
 def lenient_answer(text: str) -> int | None:
     """Return the last integer in the text, which an untrained base may mean as its answer."""
-    found = _INTEGER.findall(text)
-    return int(found[-1]) if found else None
+    integers = _INTEGER.findall(text)
+    return int(integers[-1]) if integers else None
 
 
 def concluded(think: str) -> int | None:
     """Return the last number in the reasoning, in digits (including a step's number) or as a word."""
-    found = NUMBER.findall(think)
-    if not found:
+    numbers = NUMBER.findall(think)
+    if not numbers:
         return None
-    last = found[-1].lower()
+    last = numbers[-1].lower()
     return NUMBER_WORDS.index(last) if last in NUMBER_WORDS else int(last)
 
 
@@ -114,7 +114,7 @@ def sampled_figures(rows: Sequence[PredictionRow], truths: Sequence[int]) -> dic
 
 def _consistent(rows: Sequence[PredictionRow]) -> float | None:
     pairs = [(concluded(row.think_text or ""), row.answer) for row in rows if row.wellformed]
-    stated = [said == answer for said, answer in pairs if said is not None and answer is not None]
+    stated = [conclusion == answer for conclusion, answer in pairs if conclusion is not None and answer is not None]
     return _share(stated) if stated else None
 
 
@@ -124,11 +124,11 @@ def _share_within(rows: Sequence[PredictionRow], truths: Sequence[int], allowed:
 
 def _tally(right: Sequence[bool], keys: Sequence[int | str]) -> dict[str, list[int]]:
     """Return [right, n] by key, sorted by key."""
-    found: dict[str, list[int]] = {str(key): [0, 0] for key in sorted(set(keys))}
+    tally: dict[str, list[int]] = {str(key): [0, 0] for key in sorted(set(keys))}
     for is_right, key in zip(right, keys, strict=True):
-        found[str(key)][0] += is_right
-        found[str(key)][1] += 1
-    return found
+        tally[str(key)][0] += is_right
+        tally[str(key)][1] += 1
+    return tally
 
 
 def _share(flags: Sequence[bool]) -> float:

@@ -66,13 +66,17 @@ def describe(
 
 def _sources(config: RunConfig, rewards: Sequence[Reward]) -> dict[str, Any]:
     """Return the user's own files that the run uses, with the user's files that they import."""
-    found: dict[str, Any] = {
+    sources: dict[str, Any] = {
         r.name: {"source": r.source, "sha256": r.sha256, "helpers": dict(r.helpers)} for r in rewards if r.is_own
     }
     if ".py:" in config.data.dataset:
-        own = foreign.load(config.data.dataset, "data.dataset", "(split)")
-        found["data.dataset"] = {"source": own.source, "sha256": own.sha256, "helpers": own.helpers}
-    return found
+        dataset_file = foreign.load(config.data.dataset, "data.dataset", "(split)")
+        sources["data.dataset"] = {
+            "source": dataset_file.source,
+            "sha256": dataset_file.sha256,
+            "helpers": dataset_file.helpers,
+        }
+    return sources
 
 
 def add_facts(store: Store, run_id: int, **facts: Any) -> None:
@@ -83,7 +87,7 @@ def add_facts(store: Store, run_id: int, **facts: Any) -> None:
 def git_commit() -> str | None:
     """Return the commit of the trainer's source, if it is a git checkout."""
     try:
-        found = subprocess.run(
+        result = subprocess.run(
             ["git", "rev-parse", "HEAD"],
             cwd=Path(__file__).parent,
             capture_output=True,
@@ -93,4 +97,4 @@ def git_commit() -> str | None:
         )
     except OSError:
         return None
-    return found.stdout.strip() or None
+    return result.stdout.strip() or None

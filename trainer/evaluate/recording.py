@@ -52,7 +52,7 @@ def evaluate(
     conditions = _conditions(harness, examples[0], samples)
     if baseline:
         conditions["baseline"] = baseline
-    evaluation, known = continue_evaluation(
+    evaluation, recorded = continue_evaluation(
         store,
         run_id,
         benchmark=benchmark or examples[0].dataset,
@@ -64,15 +64,15 @@ def evaluate(
         total=len(examples) * (1 + samples),
         example_ids=ids,
     )
-    seen, total = baselines.seen(baseline, examples), len(examples) * (1 + samples)
-    done = len(known)
+    shown, total = baselines.examples_shown(baseline, examples), len(examples) * (1 + samples)
+    done = len(recorded)
     progress(done, total)
     for decoding, numbers in ((harness.decoding, [0]), (harness.sampling, [*range(1, samples + 1)])):
-        left = [i for i, example_id in enumerate(ids) if numbers and (example_id, numbers[0]) not in known]
-        for indices, answers in harness.batches([seen[i] for i in left], decoding, len(numbers) or 1):
+        left = [i for i, example_id in enumerate(ids) if numbers and (example_id, numbers[0]) not in recorded]
+        for indices, answers in harness.batches([shown[i] for i in left], decoding, len(numbers) or 1):
             flat = [left[i] for i in indices for _ in numbers]
-            asked, asked_ids = [examples[i] for i in flat], [ids[i] for i in flat]
-            rows = harness.rows(asked, answers, asked_ids, numbers * len(indices), step=step)
+            part_examples, part_ids = [examples[i] for i in flat], [ids[i] for i in flat]
+            rows = harness.rows(part_examples, answers, part_ids, numbers * len(indices), step=step)
             record_predictions(store, evaluation, rows)
             done += len(rows)
             progress(done, total)
@@ -112,17 +112,17 @@ def _figures(store: Store, evaluation: int, harness: Harness, examples: dict[int
 
 def similarity_bounds(encoder: Encoder, examples: Sequence[Example]) -> dict[str, float | None]:
     """Return floor (references of other examples) and ceiling (a second annotator's references), if known."""
-    known = [example for example in examples if example.reference]
-    references = [example.reference or "" for example in known]
-    found: dict[str, float | None] = {}
+    referenced = [example for example in examples if example.reference]
+    references = [example.reference or "" for example in referenced]
+    bounds: dict[str, float | None] = {}
     if len(references) > 1 and (lowest := floor(encoder(references))):
-        found = {"cos_floor": lowest[0], "cos_at_0.8_floor": lowest[1]}
-    spread = ceiling_examples(len(known))
-    seconds = [known[i].meta.get("second_reference") for i in spread]
+        bounds = {"cos_floor": lowest[0], "cos_at_0.8_floor": lowest[1]}
+    spread = ceiling_examples(len(referenced))
+    seconds = [referenced[i].meta.get("second_reference") for i in spread]
     if seconds and all(seconds):
         cosines = similarity.cosines(encoder, [str(s) for s in seconds], [references[i] for i in spread])
-        found |= {"cos_ceiling": float(cosines.mean()), "cos_at_0.8_ceiling": close_share(cosines)}
-    return found
+        bounds |= {"cos_ceiling": float(cosines.mean()), "cos_at_0.8_ceiling": close_share(cosines)}
+    return bounds
 
 
 def probe(
@@ -150,15 +150,17 @@ def probe(
     greedy = [answers[0] for answers in harness.predict(examples, harness.decoding)]
     greedy_rows = quiet.rows(examples, greedy, ids, [0] * len(ids), step=step)
     record_predictions(store, evaluation, greedy_rows)
-    found: dict[str, float | None] = {"probe/accuracy": float(np.mean([bool(row.correct) for row in greedy_rows]))}
+    figures_found: dict[str, float | None] = {
+        "probe/accuracy": float(np.mean([bool(row.correct) for row in greedy_rows]))
+    }
     if settings.probe_samples:
-        found |= _probe_samples(store, evaluation, quiet, examples, ids, step)
-    found |= {f"probe/{name}": value for name, value in harness.take_logged().items()}
+        figures_found |= _probe_samples(store, evaluation, quiet, examples, ids, step)
+    figures_found |= {f"probe/{name}": value for name, value in harness.take_logged().items()}
     figures = metrics.summarize(greedy_rows, [example.answer for example in examples])
     finish_evaluation(
-        store, evaluation, figures | {name.removeprefix("probe/"): value for name, value in found.items()}
+        store, evaluation, figures | {name.removeprefix("probe/"): value for name, value in figures_found.items()}
     )
-    return found
+    return figures_found
 
 
 def _probe_samples(
@@ -172,7 +174,7 @@ def _probe_samples(
     repeated_ids, numbers = [i for i in ids for _ in range(copies)], [*range(1, copies + 1)] * len(ids)
     rows = harness.rows(repeated, flat, repeated_ids, numbers, step=step)
     record_predictions(store, evaluation, rows)
-    own = generation.token_statistics(
+    statistics = generation.token_statistics(
         harness.model,
         harness.processor,
         repeated,
@@ -182,32 +184,32 @@ def _probe_samples(
         reference=harness.as_started if hasattr(harness.model, "disable_adapter") else None,
         batch_size=harness.config.micro_batch,
     )
-    found = {
+    figures = {
         "probe/reward": _mean([row.reward for row in rows]),
         "probe/wellformed": _mean([row.wellformed for row in rows]),
         "probe/steps": _mean([row.reasoning_steps for row in rows]),
         "probe/length": _mean([row.tokens for row in rows]),
         "probe/clipped": _mean([row.truncated for row in rows]),
         "probe/sampled_accuracy": _mean([row.correct for row in rows]),
-        "probe/entropy": own.entropy,
-        "probe/kl": own.kl,
+        "probe/entropy": statistics.entropy,
+        "probe/kl": statistics.kl,
     }
     for reward in harness.rewards:
-        found[f"probe/reward/{reward.name}"] = _mean([row.rewards[reward.name] for row in rows])
-    return found | _reference_entropy(harness, examples)
+        figures[f"probe/reward/{reward.name}"] = _mean([row.rewards[reward.name] for row in rows])
+    return figures | _reference_entropy(harness, examples)
 
 
 def _reference_entropy(harness: Harness, examples: Sequence[Example]) -> dict[str, float | None]:
-    known = [example for example in examples if example.reference]
-    if not known:
+    referenced = [example for example in examples if example.reference]
+    if not referenced:
         return {}
     turn, tokenizer = chat_template.read(harness.processor), harness.processor.tokenizer
-    targets = [prompt.target(e.reference or "", e.answer, harness.config.style) for e in known]
+    targets = [prompt.target(e.reference or "", e.answer, harness.config.style) for e in referenced]
     ids = [tokenizer(turn.generated(text), add_special_tokens=False)["input_ids"] for text in targets]
     statistics = generation.token_statistics(
         harness.model,
         harness.processor,
-        known,
+        referenced,
         ids,
         style=harness.config.style,
         instruction=harness.config.instruction,

@@ -14,7 +14,7 @@ from trl.data_utils import prepare_multimodal_messages
 
 from trainer.datasets.example import Example
 from trainer.evaluate import generation, scoring
-from trainer.evaluate.generation import Answer
+from trainer.evaluate.generation import GeneratedAnswer
 from trainer.spec import prompt
 from trainer.spec.config import RunConfig
 
@@ -25,7 +25,7 @@ def arguments(
     processor: Any,
     config: RunConfig,
     examples: Sequence[Example],
-    answers: Sequence[Answer],
+    answers: Sequence[GeneratedAnswer],
     *,
     step: int,
     log_metric: LogMetric,
@@ -38,7 +38,7 @@ def arguments(
     images = [pictures[id(example)] for example in examples]
     return {
         "prompts": [
-            prepare_multimodal_messages(_asked(example, config), images=each)
+            prepare_multimodal_messages(_prompt_messages(example, config), images=each)
             for example, each in zip(examples, images, strict=True)
         ],
         "completions": [_messages(processor, config, *pair) for pair in zip(examples, answers, strict=True)],
@@ -51,11 +51,11 @@ def arguments(
     }
 
 
-def _asked(example: Example, config: RunConfig) -> list[dict[str, Any]]:
+def _prompt_messages(example: Example, config: RunConfig) -> list[dict[str, Any]]:
     return prompt.messages(example.question, config.style, images=len(example.pictures), instruction=config.instruction)
 
 
-def _messages(processor: Any, config: RunConfig, example: Example, answer: Answer) -> list[dict[str, Any]]:
+def _messages(processor: Any, config: RunConfig, example: Example, answer: GeneratedAnswer) -> list[dict[str, Any]]:
     """Return the conversation that TRL makes from a completion's ids."""
     tokenizer, ids = processor.tokenizer, list(answer.ids)
     if getattr(tokenizer, "response_template", None) is None and getattr(tokenizer, "response_schema", None) is None:

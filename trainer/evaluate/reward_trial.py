@@ -38,16 +38,16 @@ def try_rewards(config: RunConfig, example: Example, pause: Callable[[], None] =
     `pause` is called regularly and may raise. Raises TrainerError or ConfigError with the error of the first function
     that has one.
     """
-    own = [reward for reward in config.paid if ".py:" in reward.name]
-    if not own or not config.try_rewards:
+    custom = [reward for reward in config.paid if ".py:" in reward.name]
+    if not custom or not config.try_rewards:
         return 0
     with tempfile.TemporaryDirectory(prefix="vr1z-trial-") as folder:
         _write(Path(folder, "request.json"), {"config": config.model_dump(mode="json"), "example": _packed(example)})
-        _run(Path(folder), ", ".join(reward.name for reward in own), pause)
+        _run(Path(folder), ", ".join(reward.name for reward in custom), pause)
         outcome = json.loads(Path(folder, "outcome.json").read_text(encoding="utf-8"))
     if outcome:
         raise TrainerError(outcome["kind"], outcome["sentence"])
-    return len(own)
+    return len(custom)
 
 
 def _run(folder: Path, names: str, pause: Callable[[], None]) -> None:
@@ -104,10 +104,10 @@ def main(folder: Path) -> None:
 
 
 def _try(config: RunConfig, example: Example) -> None:
-    own = [rewards.load_custom(reward, strict=True) for reward in config.paid if ".py:" in reward.name]
+    custom = [rewards.load_custom(reward, strict=True) for reward in config.paid if ".py:" in reward.name]
     # Imported late, because it takes seconds: a file that cannot be imported is reported at once.
     from trainer.evaluate import reward_arguments
-    from trainer.evaluate.generation import Answer
+    from trainer.evaluate.generation import GeneratedAnswer
     from trainer.models import chat_template, loading
 
     processor = loading.load_processor(config.model)
@@ -115,14 +115,16 @@ def _try(config: RunConfig, example: Example) -> None:
     target = prompt.target(example.reference or THINKING, example.answer, config.style)
     right = chat_template.read(processor).generated(target)
     answers = [
-        Answer(text, (*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id), False, 0.0)
+        GeneratedAnswer(
+            text, (*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id), False, 0.0
+        )
         for text in (right, "")
     ]
-    handed = reward_arguments.arguments(
+    arguments = reward_arguments.arguments(
         processor, config, [example] * 2, answers, step=0, log_metric=lambda name, value: None
     )
-    for reward in own:
-        finished(reward.function(**handed))
+    for reward in custom:
+        finished(reward.function(**arguments))
 
 
 if __name__ == "__main__":

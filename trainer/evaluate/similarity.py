@@ -49,12 +49,12 @@ class Encoder:
     @cached_property
     def version(self) -> str:
         """A hash of weights, tokenizer, pooling and length limit, wherever they came from."""
-        found = hashlib.sha256(repr(self._model).encode())
-        found.update(json.dumps(self._model.tokenizer.get_vocab(), sort_keys=True).encode())
+        digest = hashlib.sha256(repr(self._model).encode())
+        digest.update(json.dumps(self._model.tokenizer.get_vocab(), sort_keys=True).encode())
         for name, tensor in sorted(self._model.state_dict().items()):
-            found.update(name.encode())
-            found.update(tensor.detach().cpu().float().numpy().tobytes())
-        return found.hexdigest()[:12]
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().float().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     @property
     def dimension(self) -> int:

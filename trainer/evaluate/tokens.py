@@ -47,12 +47,12 @@ def ends(tokenizer: Any, ids: Sequence[int], text: str, opened: int = 0) -> tupl
     wrote; an end token adds nothing to it.
     """
     stream = DecodeStream(skip_special_tokens=False)
-    found, at = [], opened
+    positions, at = [], opened
     for token in ids:
         at += len(stream.step(tokenizer.backend_tokenizer, token) or "")
-        found.append(min(at, len(text)))
+        positions.append(min(at, len(text)))
     # Trailing bytes of an incomplete character are never returned.
-    return (*found[:-1], len(text)) if found else ()
+    return (*positions[:-1], len(text)) if positions else ()
 
 
 def tokenize(tokenizer: Any, text: str, *, is_whole: bool) -> list[int]:

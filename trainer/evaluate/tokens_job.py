@@ -38,8 +38,8 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
         raise TrainerError("config", f"Completion {row.id} belongs to another run. Name that run.")
     if not row.text:
         raise TrainerError("data", f"Completion {row.id} is empty, so it has no tokens to measure.")
-    known = get_tokens(store, row.id)
-    if known is not None and known.exact:
+    measured_before = get_tokens(store, row.id)
+    if measured_before is not None and measured_before.exact:
         raise TrainerError("config", f"Completion {row.id} was already measured when it was sampled, which is exact.")
     example = example_of(store, row)
     checkpoint = nearest(store, run_id, row.step - 1)
@@ -57,10 +57,10 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
 
 def nearest(store: Store, run_id: int, step: int) -> Checkpoint:
     """Return the existing checkpoint nearest to `step`. Raises TrainerError if there is none."""
-    kept = [row for row in list_checkpoints(store, run_id) if Path(row.path).is_dir()]
-    if not kept:
+    existing = [row for row in list_checkpoints(store, run_id) if Path(row.path).is_dir()]
+    if not existing:
         raise TrainerError("disk", "This run has no checkpoint, so its tokens cannot be measured.")
-    chosen = min(kept, key=lambda row: abs(row.step - step))
+    chosen = min(existing, key=lambda row: abs(row.step - step))
     return Checkpoint(chosen.step, Path(chosen.path))
 
 

@@ -198,8 +198,8 @@ def pixel_bytes(config: RunConfig, example: Workload) -> int:
     if config.method != "grpo":
         return 0
     each, processes = example.pixels * 4, config.optimization.processes
-    kept = 0 if torch.cuda.is_available() else min(pixels.MEMORY_LIMIT, config.prompts_per_step // processes * each)
-    return config.optimization.batch_size // processes * each + kept
+    cached = 0 if torch.cuda.is_available() else min(pixels.MEMORY_LIMIT, config.prompts_per_step // processes * each)
+    return config.optimization.batch_size // processes * each + cached
 
 
 def shares_prompts(config: RunConfig, described: Any) -> bool:
@@ -266,12 +266,12 @@ def measured_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def in_words(found: MemoryEstimate) -> str:
+def in_words(estimate: MemoryEstimate) -> str:
     """Describe the estimate: the peak, its phase, the available memory, and the largest parts."""
-    parts = sorted(found.parts.items(), key=lambda part: -part[1])
-    named = ", ".join(f"{name} {gib(value)}" for name, value in parts if value >= found.peak / 100)
-    of = f"of {gib(found.available)} that are free"
-    return f"About {gib(found.peak)} GiB at the peak, during {found.phase}, {of}: {named}."
+    parts = sorted(estimate.parts.items(), key=lambda part: -part[1])
+    parts_text = ", ".join(f"{name} {gib(value)}" for name, value in parts if value >= estimate.peak / 100)
+    of = f"of {gib(estimate.available)} that are free"
+    return f"About {gib(estimate.peak)} GiB at the peak, during {estimate.phase}, {of}: {parts_text}."
 
 
 def gib(value: int) -> str:

@@ -48,9 +48,9 @@ def read(root: Path) -> Source | None:
             break
         if path.endswith(".py") and _size(root / path) <= MOST_NEW_BYTES:
             difference += _git(root, "diff", *PLAIN, "--no-index", "--", "/dev/null", path, answers=(0, 1)) or ""
-    kept = difference[:MOST_BYTES]
-    is_cut = len(kept) < len(difference)
-    return Source(revision.strip(), (*changed, *new), kept.rpartition("\n")[0] if is_cut else kept, is_cut)
+    shown = difference[:MOST_BYTES]
+    is_cut = len(shown) < len(difference)
+    return Source(revision.strip(), (*changed, *new), shown.rpartition("\n")[0] if is_cut else shown, is_cut)
 
 
 def _size(path: Path) -> int:
@@ -82,11 +82,11 @@ def _git(root: Path, *arguments: str, answers: Sequence[int] = (0,)) -> str | No
     timer.start()
     with process:
         assert process.stdout is not None
-        said = process.stdout.read(2 * MOST_BYTES)
+        output = process.stdout.read(2 * MOST_BYTES)
         is_whole = not process.stdout.read(1)
         if not is_whole:
             process.kill()
     timer.cancel()
     if is_whole and process.returncode not in answers:
         return None
-    return said.decode("utf-8", "replace")
+    return output.decode("utf-8", "replace")

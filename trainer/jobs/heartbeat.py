@@ -30,17 +30,17 @@ class Heartbeat(Repeating):
         self.flag = flag
         self.every = every
         self.failures = 0
-        self._told = 0
+        self._last_level = 0
         self._beaten = 0.0
 
     def look(self) -> None:
-        is_news = self.flag.level > self._told
+        is_news = self.flag.level > self._last_level
         if is_news or time.monotonic() - self._beaten >= self.every:
             self._beaten = time.monotonic()
             self._beat()
 
     def _beat(self) -> None:
-        self._told = self.flag.level
+        self._last_level = self.flag.level
         try:
             level = beat_job(self.store, self.job_id)
             if self.flag.level > level:

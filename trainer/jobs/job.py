@@ -75,7 +75,7 @@ def execute(
         with Heartbeat(store, job.id, flag), Machine(store, job.run_id), Progress(store, job.uid):
             outcome = _outcome(replace(store, patience=OUTAGE_SECONDS), job.id, work or _work(job.kind), flag)
         _close(replace(store, patience=OUTAGE_SECONDS), job.id, outcome)
-        webhook.tell_end(store, job.uid)
+        webhook.send_end(store, job.uid)
     retried = outcome.state == JobState.OUT_OF_MEMORY and launch.retry_with_less_memory(store, job)
     # Nodes of a cluster must not start a worker for this database; the cluster's watcher finds the new job.
     if retried and job.launcher == Launcher.LOCAL:

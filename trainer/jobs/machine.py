@@ -57,15 +57,15 @@ class Machine(Repeating):
         seconds, resident = self._seconds()
         self._before = (now, seconds)
         memory = psutil.virtual_memory()
-        found = {
+        readings = {
             "cpu": max(0.0, seconds - spent) / max(now - then, 1e-3),
             "cpu/machine": psutil.cpu_percent(None) / 100,
             "memory": float(resident),
             "memory/machine": memory.percent / 100,
         }
         if (warmth := _temperature()) is not None:
-            found["cpu/temperature"] = warmth
-        return found | (_gpus(self._smi) if self._smi else {})
+            readings["cpu/temperature"] = warmth
+        return readings | (_gpus(self._smi) if self._smi else {})
 
     def _seconds(self) -> tuple[float, int]:
         """Return the processor time of the job's processes in seconds and their resident memory in bytes."""
@@ -90,26 +90,26 @@ def _temperature() -> float | None:
 
 def _gpus(smi: str) -> dict[str, float]:
     """Return use, memory, power and temperature of each GPU that the job may use, numbered as the job sees them."""
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    chosen = [f"--id={shown}"] if shown else []
-    if shown == "":
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = [f"--id={visible}"] if visible else []
+    if visible == "":
         return {}
     command = [smi, f"--query-gpu=index,{','.join(ASKED)}", "--format=csv,noheader,nounits", *chosen]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=SMI_SECONDS, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=SMI_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return {}
-    return parsed(said.stdout) if said.returncode == 0 else {}
+    return parsed(result.stdout) if result.returncode == 0 else {}
 
 
 def parsed(text: str) -> dict[str, float]:
     """Parse the lines of `nvidia-smi`; values that a GPU does not report (`[N/A]`) are left out."""
-    found: dict[str, float] = {}
+    readings: dict[str, float] = {}
     for line in text.splitlines():
         index, *values = [part.strip() for part in line.split(",")]
         for name, value in zip(ASKED.values(), values, strict=False):
             try:
-                found[f"gpu{int(index)}/{name}"] = float(value) * UNITS.get(name, 1.0)
+                readings[f"gpu{int(index)}/{name}"] = float(value) * UNITS.get(name, 1.0)
             except ValueError:
                 continue
-    return found
+    return readings

@@ -34,7 +34,7 @@ class Progress(Repeating):
         super().__init__(LOOK_SECONDS)
         self.store = store
         self.job_uid = job_uid
-        self._said: tuple[int, str | None, int | None] = (0, None, None)
+        self._last_printed: tuple[int, str | None, int | None] = (0, None, None)
 
     def __exit__(self, *raised: Any) -> None:
         super().__exit__(*raised)
@@ -45,9 +45,9 @@ class Progress(Repeating):
             job = get_job(self.store, self.job_uid)
             run = get_run(self.store, job.run_id)
             now = (run.step, job.activity, job.done)
-            if now == self._said:
+            if now == self._last_printed:
                 return
-            self._said = now
+            self._last_printed = now
             doing = job.activity
             if doing and job.total and doing not in BEFORE_TRAINING:
                 doing = f"{doing}: {job.done:,} of {job.total:,}"
@@ -62,7 +62,7 @@ class Progress(Repeating):
 def line(store: Store, run_id: int, step: int, max_steps: int | None, activity: str | None) -> str:
     """Return a line such as `step 12/170 · training · reward 1.23 · format 0.94`."""
     place = f"step {step}/{max_steps}" if max_steps else None
-    found = read_series(store, run_id, SHOWN, lo=step, hi=step)
-    values = {name: float(found[name].value[-1]) for name in SHOWN if len(found[name].value)}
+    series = read_series(store, run_id, SHOWN, lo=step, hi=step)
+    values = {name: float(series[name].value[-1]) for name in SHOWN if len(series[name].value)}
     words = [f"{SHOWN[name]} {value:.3g}" for name, value in values.items() if not math.isnan(value)]
     return " · ".join(part for part in (place, activity, *words) if part)

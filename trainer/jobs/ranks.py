@@ -86,16 +86,18 @@ def _say(**outcome: Any) -> int:
 
 
 def _raise_outcome(folder: Path, code: int, count: int) -> None:
-    said = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
+    outcomes = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
     # One failure causes others; the first tells the reason.
-    own = sorted((outcome for outcome in said if not outcome.get("for_a_peer")), key=lambda outcome: outcome["at"])
-    if own and own[0].get("stopped"):
+    causes = sorted(
+        (outcome for outcome in outcomes if not outcome.get("for_a_peer")), key=lambda outcome: outcome["at"]
+    )
+    if causes and causes[0].get("stopped"):
         raise Stopped
-    if own:
-        raise TrainerError(own[0]["kind"], own[0]["sentence"])
+    if causes:
+        raise TrainerError(causes[0]["kind"], causes[0]["sentence"])
     if code:
-        what = f"One of the {count} processes ended without an error message"
-        raise TrainerError("bug", f"{what}, perhaps killed or out of memory. See the log, then resume the run.")
+        failure = f"One of the {count} processes ended without an error message"
+        raise TrainerError("bug", f"{failure}, perhaps killed or out of memory. See the log, then resume the run.")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -106,9 +108,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(GRACE_SECONDS)
-    for each in [process, *ranks]:
+    for member in [process, *ranks]:
         with suppress(psutil.NoSuchProcess):
-            each.kill()
+            member.kill()
     process.wait()
 
 

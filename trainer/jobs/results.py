@@ -10,7 +10,7 @@ KINDS = ("test", "baseline", "thinking")
 """Kinds of evaluations that users request; those during training are on the progress line."""
 
 
-def told(store: Store, run_id: int, since: float) -> list[str]:
+def result_lines(store: Store, run_id: int, since: float) -> list[str]:
     """Return one line per evaluation of a run that ended after `since`, in seconds since the epoch."""
     return [
         _sentence(each)
@@ -26,9 +26,9 @@ def _sentence(evaluation: EvaluationRow) -> str:
     place = f"{evaluation.benchmark}, {kind}, step {evaluation.step}"
     if "changed" in figures:
         return f"{place}: {_with_interval(figures, 'changed')} of {n} answers change"
-    found = [f"exact match {_with_interval(figures, 'exact_match')} of {n}"] if "exact_match" in figures else []
-    found += [f"well-formed {figures['wellformed']:.3f}"] if "wellformed" in figures else []
-    return f"{place}: {', '.join(found) or 'no results'}"
+    results = [f"exact match {_with_interval(figures, 'exact_match')} of {n}"] if "exact_match" in figures else []
+    results += [f"well-formed {figures['wellformed']:.3f}"] if "wellformed" in figures else []
+    return f"{place}: {', '.join(results) or 'no results'}"
 
 
 def _with_interval(figures: dict[str, float], name: str) -> str:

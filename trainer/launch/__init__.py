@@ -38,7 +38,7 @@ class Job(Protocol):
 def submit(store: Store, config: RunConfig, *, parent_id: int | None = None, launcher: str = Launcher.LOCAL) -> RunRef:
     """Create a run with a queued job, and make sure that a launcher starts it. Raises ConfigError."""
     run, _ = create(store, config, parent_id=parent_id, launcher=launcher)
-    tell(store, launcher)
+    notify_launcher(store, launcher)
     return run
 
 
@@ -47,7 +47,7 @@ def resume(store: Store, run_id: int) -> JobRef:
     launcher = launcher_of(store, run_id)
     check(store, launcher)
     job = add_resume(store, run_id, launcher=launcher)
-    tell(store, launcher)
+    notify_launcher(store, launcher)
     return job
 
 
@@ -89,7 +89,7 @@ def _queue(store: Store, run_id: int, kind: str, arguments: dict[str, Any]) -> J
     launcher = launcher_of(store, run_id)
     check(store, launcher)
     job = add_job(store, run_id, kind, arguments, launcher=launcher)
-    tell(store, launcher)
+    notify_launcher(store, launcher)
     return job
 
 
@@ -127,11 +127,11 @@ def create(
         max_steps=config.optimization.steps if trains else None,
         parent_id=parent_id,
     )
-    output = folders.own(store, run.id)
+    output = folders.own_folder(store, run.id)
     if config.model.adapter is not None:
         pinning.keep_adapter(store, run, config.model.adapter, output)
-    told = _processes(config.model_dump()) | (arguments or {})
-    return run, add_job(store, run.id, "train" if trains else "evaluate", told, launcher=launcher)
+    job_arguments = _processes(config.model_dump()) | (arguments or {})
+    return run, add_job(store, run.id, "train" if trains else "evaluate", job_arguments, launcher=launcher)
 
 
 def add_resume(store: Store, run_id: int, *, launcher: str = Launcher.LOCAL) -> JobRef:
@@ -153,10 +153,10 @@ def _processes(config: dict[str, Any]) -> dict[str, Any]:
 
 def _accumulation(store: Store, run_id: int) -> dict[str, Any]:
     """Return the accumulation set by an earlier retry, if any."""
-    known = [
+    accumulations = [
         job.arguments["accumulation"] for job in list_jobs(store, run_id=run_id) if "accumulation" in job.arguments
     ]
-    return {"accumulation": max(known)} if known else {}
+    return {"accumulation": max(accumulations)} if accumulations else {}
 
 
 def retry_with_less_memory(store: Store, job: JobRow) -> JobRef | None:
@@ -184,7 +184,7 @@ def check(store: Store, launcher: str) -> None:
         raise ConfigError(NO_TRAINER)
 
 
-def tell(store: Store, launcher: str) -> None:
+def notify_launcher(store: Store, launcher: str) -> None:
     """Make sure that a launcher is running and sees newly queued jobs. Raises OSError if it cannot be started."""
     if launcher == Launcher.RAY:
         cluster.start_watcher(store)

@@ -37,11 +37,11 @@ def address() -> str | None:
 
 def check(store: Store) -> str:
     """Return the cluster's address. Raises ConfigError if runs of this database cannot or must not go there."""
-    named = address()
-    if named is None:
+    cluster_address = address()
+    if cluster_address is None:
         raise ConfigError(f"No Ray cluster is configured: set {ADDRESS}, for example to http://127.0.0.1:8265.")
     try:
-        parts = urlsplit(named)
+        parts = urlsplit(cluster_address)
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
@@ -57,7 +57,7 @@ def check(store: Store) -> str:
     gpus()
     if find_spec("ray") is None:
         raise ConfigError("Ray is not installed: run `pip install -r requirements-cluster.txt`.")
-    return named
+    return cluster_address
 
 
 def gpus() -> float | None:

@@ -72,8 +72,8 @@ def close(store: Store, job_uid: str, exit_code: int | None = None) -> list[str]
     job = get_job(store, job_uid)
     if not is_gone(job):
         return []  # another process closes it, or its process has reported in the meantime
-    if job.arguments.get("recorded") and (told := leftover.last_word(store, job)) is not None:
-        return _close_as_told(store, job, told)
+    if job.arguments.get("recorded") and (last_record := leftover.last_word(store, job)) is not None:
+        return _close_as_recorded(store, job, last_record)
     log = _log_of(store, job)
     ending = judge(job, exit_code, log)
     local.sweep(job.uid)
@@ -88,17 +88,17 @@ def close(store: Store, job_uid: str, exit_code: int | None = None) -> list[str]
     )
     if not ended:
         return []
-    webhook.tell_end(store, job.uid)
+    webhook.send_end(store, job.uid)
     return [f"Job {job.uid} of {job.run_name}: {ending.error}"]
 
 
-def _close_as_told(store: Store, job: JobRow, told: End) -> list[str]:
+def _close_as_recorded(store: Store, job: JobRow, last_record: End) -> list[str]:
     """Close the job of a script that ended while no dashboard was running, as recorded in its journal."""
-    state = JobState(told.state)
+    state = JobState(last_record.state)
     code = 1 if state == JobState.FAILED else 0
-    if not end_job(store, job.id, state, exit_code=code, error=told.error, at=told.at):
+    if not end_job(store, job.id, state, exit_code=code, error=last_record.error, at=last_record.at):
         return []
-    webhook.tell_end(store, job.uid)
+    webhook.send_end(store, job.uid)
     return [f"Job {job.uid} of {job.run_name}: {state.value}, according to its journal."]
 
 
@@ -126,8 +126,8 @@ def judge(job: JobRow, exit_code: int | None, log: str) -> Ending:
         )
     code = "" if exit_code is None else f" with exit code {exit_code}"
     if last is None and exit_code == errors.NO_DISK:
-        what = "The disk with the run or the database could not be written."
-        return Ending(JobState.FAILED, f"{what} Free space, then resume the run.", "disk")
+        problem = "The disk with the run or the database could not be written."
+        return Ending(JobState.FAILED, f"{problem} Free space, then resume the run.", "disk")
     if last is None:
         return Ending(JobState.FAILED, f"The process ended{code} without an error message; see the log.", "bug")
     kind, advice = errors.classify_line(last) or ("bug", "")
@@ -166,8 +166,8 @@ def log_tail(path: Path, job_uid: str) -> str:
 
 def last_exception(log: str) -> str | None:
     """Return the line with the exception of the last traceback in a log."""
-    _, found, traceback = log.rpartition("Traceback (most recent call last):\n")
-    if not found:
+    _, marker, traceback = log.rpartition("Traceback (most recent call last):\n")
+    if not marker:
         return None
-    named = [line for line in traceback.splitlines() if line and not line[0].isspace()]
-    return named[0][:500].rstrip(".") if named else None
+    unindented = [line for line in traceback.splitlines() if line and not line[0].isspace()]
+    return unindented[0][:500].rstrip(".") if unindented else None

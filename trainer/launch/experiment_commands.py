@@ -72,8 +72,8 @@ def experiment_command(options: argparse.Namespace) -> int:
 def _launched(options: argparse.Namespace) -> Matrix:
     """Return the named matrix, or the one that the options describe. Raises ConfigError."""
     if options.name not in experiments.NAMED and not options.arms:
-        named, arms = ", ".join(experiments.NAMED), ", ".join(ARMS)
-        raise ConfigError(f"Name an experiment ({named}), or list arms with --arms, separated by commas: {arms}.")
+        known_names, arms = ", ".join(experiments.NAMED), ", ".join(ARMS)
+        raise ConfigError(f"Name an experiment ({known_names}), or list arms with --arms, separated by commas: {arms}.")
     base = experiments.NAMED.get(options.name) or Matrix(arms=options.arms)
     changed = _changed(options) | {"settings": tuple(_one(text) for text in options.set)}
     if options.models is not None:
@@ -86,10 +86,12 @@ def _launched(options: argparse.Namespace) -> Matrix:
 
 
 def _changed(options: argparse.Namespace) -> dict[str, Any]:
-    given = {name: getattr(options, name) for name in ("arms", "ranks", "rates") if getattr(options, name) is not None}
+    changes = {
+        name: getattr(options, name) for name in ("arms", "ranks", "rates") if getattr(options, name) is not None
+    }
     if options.seeds is not None:
-        given["seeds"] = tuple(range(options.seeds))
-    return given | {"varied": tuple(alternatives(text) for text in options.vary)}
+        changes["seeds"] = tuple(range(options.seeds))
+    return changes | {"varied": tuple(alternatives(text) for text in options.vary)}
 
 
 def _one(text: str) -> tuple[str, Any]:
@@ -108,15 +110,15 @@ def _show(options: argparse.Namespace) -> str:
     store = open_store(options.db, readonly=True)
     experiment = get_experiment(store, options.experiment)
     rows = list_runs(store, ids=list(experiment.arms))
-    counted = Counter(row.status or "without jobs" for row in rows)
-    told = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counted.most_common())
-    lines = [f"{experiment.name} ({experiment.uid}): {len(rows)} runs, {told}"]
+    counts = Counter(row.status or "without jobs" for row in rows)
+    states = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counts.most_common())
+    lines = [f"{experiment.name} ({experiment.uid}): {len(rows)} runs, {states}"]
     return "\n".join([*lines, *(f"{row.uid}  {row.name}  {row.status}  step {row.step}" for row in reversed(rows))])
 
 
 def _pause(options: argparse.Namespace) -> str:
-    asked = stop_experiment(open_store(options.db, must_exist=True), options.experiment)
-    return f"asked {asked} jobs to pause; running jobs finish their step and save, and resume continues from there"
+    count = stop_experiment(open_store(options.db, must_exist=True), options.experiment)
+    return f"asked {count} jobs to pause; running jobs finish their step and save, and resume continues from there"
 
 
 def _stop(options: argparse.Namespace) -> str:
@@ -134,8 +136,8 @@ def _resume(options: argparse.Namespace) -> str:
 
 def _extend(options: argparse.Namespace) -> str:
     store = open_store(options.db, must_exist=True)
-    own = experiments.from_stored(get_experiment(store, options.experiment).matrix)
-    empty = replace(own, arms=(), ranks=(), rates=(), seeds=(), varied=())
+    matrix = experiments.from_stored(get_experiment(store, options.experiment).matrix)
+    empty = replace(matrix, arms=(), ranks=(), rates=(), seeds=(), varied=())
     count = extend_experiment(store, options.experiment, replace(empty, **_changed(options)), launcher=options.launcher)
     return f"queued {count} more runs"
 

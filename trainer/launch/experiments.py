@@ -46,8 +46,8 @@ def extend_experiment(store: Store, uid: str, more: Matrix, *, launcher: str = L
     """
     experiment = get_experiment(store, uid)
     wider = widened(from_stored(experiment.matrix), more)
-    here = {_settings(from_dict(get_run(store, run_id).config)) for run_id in experiment.arms}
-    new = [run for run in planned(wider) if _settings(pinned(store, run.config)) not in here]
+    present = {_settings(from_dict(get_run(store, run_id).config)) for run_id in experiment.arms}
+    new = [run for run in planned(wider) if _settings(pinned(store, run.config)) not in present]
     if not new:
         raise ConfigError(f"{experiment.name} already has all of these runs. Add a new seed or value.")
     _checked(store, new, wider, launcher)
@@ -66,11 +66,11 @@ def stop_experiment(store: Store, uid: str, level: int = 1) -> int:
 
     Level 1 is a pause: each job finishes its step and saves, and `resume_experiment` continues from there.
     """
-    asked = ask_all_to_stop(store, list(get_experiment(store, uid).arms), level)
-    for job in asked:
+    jobs = ask_all_to_stop(store, list(get_experiment(store, uid).arms), level)
+    for job in jobs:
         if get_job(store, job.uid).state in OPEN:
             launch.stop(store, job, level)
-    return len(asked)
+    return len(jobs)
 
 
 def resume_experiment(store: Store, uid: str) -> int:
@@ -83,15 +83,17 @@ def resume_experiment(store: Store, uid: str) -> int:
     launchers = {job.run_id: launch.launcher_of(store, job.run_id) for job in again}
     for launcher in set(launchers.values()):
         launch.check(store, launcher)
-    lost = {job.run_id for job in again if job.kind == "train" and not _can_resume(store, job, launchers[job.run_id])}
-    left = [job for job in again if job.run_id not in lost]
+    not_resumable = {
+        job.run_id for job in again if job.kind == "train" and not _can_resume(store, job, launchers[job.run_id])
+    }
+    left = [job for job in again if job.run_id not in not_resumable]
     for job in left:
         if job.kind == "train":
             launch.add_resume(store, job.run_id, launcher=launchers[job.run_id])
         else:
             add_job(store, job.run_id, job.kind, job.arguments, launcher=launchers[job.run_id])
     for launcher in {launchers[job.run_id] for job in left}:
-        launch.tell(store, launcher)
+        launch.notify_launcher(store, launcher)
     return len(left)
 
 
@@ -107,10 +109,10 @@ def interrupted(jobs: Sequence[JobRow]) -> list[JobRow]:
     busy = {job.run_id for job in jobs if job.state in OPEN}
     latest: dict[tuple[int, str, str], JobRow] = {}
     for job in sorted(jobs, key=lambda job: job.id):
-        what = "" if job.kind == "train" else json.dumps(job.arguments, sort_keys=True)
-        latest[job.run_id, job.kind, what] = job
-    found = [job for job in latest.values() if job.state in INTERRUPTED and job.run_id not in busy]
-    return sorted(found, key=lambda job: (job.run_id, job.kind != "train", job.id))
+        arguments = "" if job.kind == "train" else json.dumps(job.arguments, sort_keys=True)
+        latest[job.run_id, job.kind, arguments] = job
+    latest_interrupted = [job for job in latest.values() if job.state in INTERRUPTED and job.run_id not in busy]
+    return sorted(latest_interrupted, key=lambda job: (job.run_id, job.kind != "train", job.id))
 
 
 def _jobs(store: Store, experiment: ExperimentRow) -> list[JobRow]:
@@ -119,8 +121,8 @@ def _jobs(store: Store, experiment: ExperimentRow) -> list[JobRow]:
 
 def _checked(store: Store, runs: list[Planned], matrix: Matrix, launcher: str) -> list[Planned]:
     """Return the runs. Raises ConfigError if one of them, or of its evaluations, cannot be started."""
-    for run, asked in product(runs, matrix.benchmarks):
-        benchmark.find(run.config, {"benchmark": asked})
+    for run, name in product(runs, matrix.benchmarks):
+        benchmark.find(run.config, {"benchmark": name})
     launch.check(store, launcher)
     return runs
 
@@ -128,16 +130,16 @@ def _checked(store: Store, runs: list[Planned], matrix: Matrix, launcher: str) -
 def _queue(store: Store, experiment_id: int, runs: list[Planned], matrix: Matrix, launcher: str) -> None:
     for arm, config in runs:
         trains = config.method != "none"
-        own = config.data.dataset
+        dataset = config.data.dataset
         sampled = {} if trains else {"samples": BASE_SAMPLES}
-        first = {} if trains else {"benchmark": own, **sampled}
-        made, _ = launch.create(store, config, arguments=first, launcher=launcher)
-        add_to_experiment(store, experiment_id, made.id, arm)
-        for asked in matrix.benchmarks:
-            if asked != own:
-                later = {"benchmark": asked, "checkpoint": "best", **sampled}
-                add_job(store, made.id, "evaluate", later, launcher=launcher)
+        first = {} if trains else {"benchmark": dataset, **sampled}
+        run, _ = launch.create(store, config, arguments=first, launcher=launcher)
+        add_to_experiment(store, experiment_id, run.id, arm)
+        for benchmark_name in matrix.benchmarks:
+            if benchmark_name != dataset:
+                later = {"benchmark": benchmark_name, "checkpoint": "best", **sampled}
+                add_job(store, run.id, "evaluate", later, launcher=launcher)
         if matrix.thinking and trains and config.style == "cot":
-            probe = {"benchmark": own, "checkpoint": "best", "limit": PROBED, "thinking": True}
-            add_job(store, made.id, "evaluate", probe, launcher=launcher)
-    launch.tell(store, launcher)
+            probe = {"benchmark": dataset, "checkpoint": "best", "limit": PROBED, "thinking": True}
+            add_job(store, run.id, "evaluate", probe, launcher=launcher)
+    launch.notify_launcher(store, launcher)

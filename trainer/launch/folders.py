@@ -21,7 +21,7 @@ STATE = "trainer_state.json"
 """Files that a resumable checkpoint needs in addition to the weights."""
 
 
-def own(store: Store, run_id: int) -> Path:
+def own_folder(store: Store, run_id: int) -> Path:
     """Return the run's output folder, created and marked as its own; copy its checkpoints there if they are elsewhere.
 
     Raises StoreError if the folder cannot be created.
@@ -81,8 +81,8 @@ def last_checkpoint(store: Store, run: RunDetail) -> Path | None:
     """Return the checkpoint folder from which a resumed run would continue, if it is on this machine."""
     for row in list_checkpoints(store, run.id):
         if row.kind == "last":
-            found = _found(row, run, ownership.folder_of(store, run.uid))
-            return found if found is not None and (found / STATE).is_file() else None
+            folder = _found(row, run, ownership.folder_of(store, run.uid))
+            return folder if folder is not None and (folder / STATE).is_file() else None
     return None
 
 

@@ -122,9 +122,9 @@ def kill_alone(process: Identity) -> None:
 def find(job_uid: str) -> Identity | None:
     """Find the process of a job that has not reported it yet."""
     for process in _marked(job_uid):
-        begun = identity.started(process.pid)
-        if begun is not None and job_uid in _arguments(process):
-            return Identity(identity.host(), identity.boot_id(), process.pid, begun)
+        started_at = identity.started(process.pid)
+        if started_at is not None and job_uid in _arguments(process):
+            return Identity(identity.host(), identity.boot_id(), process.pid, started_at)
     return None
 
 

@@ -32,9 +32,9 @@ def need(config: dict[str, Any], memory: dict[str, Any] | None) -> Need:
     """Return a run's needs from its configuration and the `memory` of its preflight. Raises ConfigError."""
     model = config.get("model")
     is_embedded = isinstance(model, dict) and model.get("id") in EMBEDDED
-    asked = cluster.gpus()
+    configured_gpus = cluster.gpus()
     processes = float(config.get("optimization", {}).get("processes", 1))
-    gpus = (0.0 if is_embedded else processes) if asked is None else asked
+    gpus = (0.0 if is_embedded else processes) if configured_gpus is None else configured_gpus
     if memory is None:
         return Need(gpus, None)
     # On a GPU node, the weights pass through main memory.
@@ -50,7 +50,7 @@ def estimate(config: dict[str, Any]) -> dict[str, Any] | None:
         command = local.command("preflight", "--config", str(path), "--json")
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=ESTIMATE_SECONDS, cwd=local.ROOT)
-            found = json.loads(done.stdout).get("memory")
+            memory = json.loads(done.stdout).get("memory")
         except (OSError, ValueError, subprocess.SubprocessError):
             return None
-    return dict(found) if found else None
+    return dict(memory) if memory else None

@@ -56,32 +56,32 @@ def _pinned_data(data: DataConfig) -> DataConfig:
 def _there(field: str, text: str, is_right: Callable[[str], bool]) -> str:
     """Return the absolute path of a file or folder. Raises ConfigError if it does not exist."""
     if not is_right(text):
-        what = "folder" if is_right is paths.is_dir else "file"
-        raise ConfigError(f"{field}: the {what} {text[:MOST_SHOWN]} does not exist. Check the path.")
+        noun = "folder" if is_right is paths.is_dir else "file"
+        raise ConfigError(f"{field}: the {noun} {text[:MOST_SHOWN]} does not exist. Check the path.")
     return str(paths.absolute(text))
 
 
 def _pinned_adapter(store: Store, reference: str) -> str:
     if paths.is_dir(reference):
         return str(paths.absolute(reference))
-    name, named = checkpoint.parse(reference)
+    name, checkpoint_name = checkpoint.parse(reference)
     run = get_run(store, resolve_run(store, name))
-    return run.uid if named is None else f"{run.uid}:{_checkpoint(store, run.id, named).step}"
+    return run.uid if checkpoint_name is None else f"{run.uid}:{_checkpoint(store, run.id, checkpoint_name).step}"
 
 
 def _checkpoint(store: Store, run_id: int, name: str) -> Checkpoint:
     try:
-        return Checkpoints(store, run_id, Path()).named(name)
+        return Checkpoints(store, run_id, Path()).get(name)
     except TrainerError as error:
         raise ConfigError(f"model.adapter: {error.message}") from None
 
 
 def keep_adapter(store: Store, run: RunRef, adapter: str, output: Path) -> None:
     """Copy the checkpoint that a run starts from, which may be deleted before the job starts. Raises ConfigError."""
-    name, named = checkpoint.parse(adapter)
-    if named is None:
+    name, checkpoint_name = checkpoint.parse(adapter)
+    if checkpoint_name is None:
         return
-    source = _checkpoint(store, resolve_run(store, name), named)
+    source = _checkpoint(store, resolve_run(store, name), checkpoint_name)
     try:
         keep_start(source.path, output)
     except OSError as error:

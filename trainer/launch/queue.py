@@ -137,10 +137,10 @@ class Worker:
     def _devices(self) -> Sequence[str]:
         """Return the devices that this host's running and queued jobs may hold at the same time."""
         jobs = [job for job in list_jobs(self.store, open_only=True) if job.launcher == Launcher.LOCAL]
-        ours = {job.run_id for job in jobs if job.host in (None, self.me.host)}
-        for run_id in ours - self._threads.keys():
+        run_ids = {job.run_id for job in jobs if job.host in (None, self.me.host)}
+        for run_id in run_ids - self._threads.keys():
             self._threads[run_id] = threads.count(get_run(self.store, run_id).config)
-        return devices.places([self._threads[run_id] for run_id in ours])
+        return devices.places([self._threads[run_id] for run_id in run_ids])
 
     def has_work(self) -> bool:
         """Return whether any job is queued or runs on this host."""
@@ -170,14 +170,14 @@ def until_idle(look: Callable[[], bool], idle: float, every: float) -> None:
 
 def wait(store: Store, run_ids: Collection[int]) -> list[JobRow]:
     """Wait until all jobs of these runs have ended, and return them. Print starts and ends; replace a dead worker."""
-    seen: dict[str, str] = {}
+    last_states: dict[str, str] = {}
     supervisor = Supervisor(store)
     while True:
         supervisor.look()
         jobs = [job for job in list_jobs(store) if job.run_id in run_ids]
         for job in jobs:
-            if seen.setdefault(job.uid, JobState.QUEUED) != job.state:
-                seen[job.uid] = job.state
+            if last_states.setdefault(job.uid, JobState.QUEUED) != job.state:
+                last_states[job.uid] = job.state
                 say(f"{job.run_name}: {job.kind} {job.arguments.get('benchmark', '')} {job.state}")
         if all(job.state not in OPEN for job in jobs):
             return jobs

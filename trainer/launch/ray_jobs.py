@@ -66,11 +66,11 @@ class Jobs:
         self.address = address
         self._client: Any = None
 
-    def ask(self, what: str, *arguments: Any, **named: Any) -> Any:
+    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of Ray's JobSubmissionClient."""
         try:
             self._client = self._client or self._connect()
-            return getattr(self._client, what)(*arguments, **named)
+            return getattr(self._client, method)(*arguments, **options)
         except ConfigError:
             raise
         except OSError as error:
@@ -102,9 +102,9 @@ class Watcher:
 
     store: Store
     jobs: Jobs
-    _said: str = ""
+    _last_problem: str = ""
     _estimates: dict[str, dict[str, Any] | None] = field(default_factory=dict)
-    _told: set[str] = field(default_factory=set)
+    _asked_to_stop: set[str] = field(default_factory=set)
     _copied: dict[str, float] = field(default_factory=dict)
 
     def look(self) -> bool:
@@ -113,52 +113,52 @@ class Watcher:
         everybody = list_jobs(self.store, open_only=True)
         jobs = [job for job in everybody if job.launcher == Launcher.RAY]
         try:
-            found = self._submissions()
-            self._stop_what_is_over(jobs, found)
+            submissions = self._submissions()
+            self._stop_what_is_over(jobs, submissions)
         except ClusterError as error:
             self._do_without(jobs, str(error))
             return bool(jobs)
-        self._said = ""
+        self._last_problem = ""
         # A checkpoint is evaluated only after its training has ended, wherever that runs.
         blocked = {job.uid for job in jobs for other in everybody if other.run_id == job.run_id and other.id < job.id}
         for job in jobs:
             try:
-                self._follow(job, found.get(job.uid), is_blocked=job.uid in blocked)
+                self._follow(job, submissions.get(job.uid), is_blocked=job.uid in blocked)
             except ClusterError as error:
                 self._wait(job, f"{error} Retrying.")
-        self._copy_logs(found)
+        self._copy_logs(submissions)
         return bool(jobs)
 
     def _submissions(self) -> dict[str, Any]:
         """Return our submissions by job uid; of several for one job, the last."""
-        ours = [each for each in self.jobs.ask("list_jobs") if is_ours(each)]
-        return {uid_of(each): each for each in sorted(ours, key=lambda each: each.start_time)}
+        submissions = [each for each in self.jobs.call("list_jobs") if is_ours(each)]
+        return {uid_of(each): each for each in sorted(submissions, key=lambda each: each.start_time)}
 
-    def _follow(self, job: JobRow, known: Any | None, *, is_blocked: bool) -> None:
+    def _follow(self, job: JobRow, submission: Any | None, *, is_blocked: bool) -> None:
         """Record a job's state on the cluster, or pass on a request from the database."""
-        if known is None and job.state == JobState.QUEUED:
+        if submission is None and job.state == JobState.QUEUED:
             if not is_blocked:
                 self._submit(job, job.uid)
-        elif known is None:
+        elif submission is None:
             reason = "The Ray cluster no longer knows this job, perhaps because it was restarted. Resume the run."
             self._close(job, Ending(JobState.LOST, reason))
-        elif known.status == "PENDING":
-            self._wait(job, f"Waiting for {known.metadata.get('needs')} on the Ray cluster. {known.message}")
-        elif known.status == "RUNNING" and job.state == JobState.QUEUED:
-            place_job(self.store, job.id, str(self._path(known)))
-        elif known.status in ENDED and known.error_type == WAITED_TOO_LONG and job.state == JobState.QUEUED:
-            number = known.submission_id.partition("-")[2] or "1"
+        elif submission.status == "PENDING":
+            self._wait(job, f"Waiting for {submission.metadata.get('needs')} on the Ray cluster. {submission.message}")
+        elif submission.status == "RUNNING" and job.state == JobState.QUEUED:
+            place_job(self.store, job.id, str(self._path(submission)))
+        elif submission.status in ENDED and submission.error_type == WAITED_TOO_LONG and job.state == JobState.QUEUED:
+            number = submission.submission_id.partition("-")[2] or "1"
             self._submit(job, f"{job.uid}-{int(number) + 1}")
-        elif known.status in ENDED:
-            self._copy_log(known)
-            self._close(job, judge(job, known, self._log_of(job)), known.driver_exit_code)
+        elif submission.status in ENDED:
+            self._copy_log(submission)
+            self._close(job, judge(job, submission, self._log_of(job)), submission.driver_exit_code)
         elif job.stop_requested >= 2:
-            self._stop(known)
+            self._stop(submission)
 
     def _submit(self, job: JobRow, submission_id: str) -> None:
         need = self._need(job)
         say(f"submitting job {job.uid} of {job.run_name}: it needs {need}")
-        self.jobs.ask(
+        self.jobs.call(
             "submit_job",
             # Ray runs this in a shell, so it contains nothing that users wrote. `exec` lets Ray see how Python ends.
             entrypoint=f"exec {shlex.join(local.command('job', job.uid))}",
@@ -186,15 +186,15 @@ class Watcher:
 
     def _stop(self, submission: Any) -> None:
         """Have Ray send SIGTERM now and SIGKILL after the grace period; a waiting job ends as soon as it starts."""
-        if submission.submission_id not in self._told:
-            self._told.add(submission.submission_id)
-            self.jobs.ask("stop_job", submission.submission_id)
+        if submission.submission_id not in self._asked_to_stop:
+            self._asked_to_stop.add(submission.submission_id)
+            self.jobs.call("stop_job", submission.submission_id)
 
-    def _stop_what_is_over(self, jobs: list[JobRow], found: dict[str, Any]) -> None:
+    def _stop_what_is_over(self, jobs: list[JobRow], submissions: dict[str, Any]) -> None:
         """Stop submissions whose job was cancelled or given up."""
         still_open = {job.uid for job in jobs}
-        for uid, submission in found.items():
-            if uid in still_open or submission.status in ENDED or submission.submission_id in self._told:
+        for uid, submission in submissions.items():
+            if uid in still_open or submission.status in ENDED or submission.submission_id in self._asked_to_stop:
                 continue
             if self._is_over(uid):
                 self._stop(submission)
@@ -217,21 +217,21 @@ class Watcher:
             traceback=self._log_of(job) or None,
         )
         if ended:
-            webhook.tell_end(self.store, job.uid)
+            webhook.send_end(self.store, job.uid)
             say(f"job {job.uid} of {job.run_name}: {ending.error}")
 
     def _do_without(self, jobs: list[JobRow], reason: str) -> None:
         """Handle a cluster that does not answer: note it on waiting jobs, and close this host's jobs that ended."""
-        if reason != self._said:
-            self._said = reason
+        if reason != self._last_problem:
+            self._last_problem = reason
             say(f"{reason} Retrying.")
         for job in jobs:
             self._wait(job, f"{reason} Retrying.")
             if job.host == identity.host() and endings.is_gone(job):
                 endings.close(self.store, job.uid)
 
-    def _copy_logs(self, found: dict[str, Any]) -> None:
-        for submission in found.values():
+    def _copy_logs(self, submissions: dict[str, Any]) -> None:
+        for submission in submissions.values():
             path = self._path(submission)
             if submission.status == "PENDING" or not path.parent.is_dir():
                 continue
@@ -251,7 +251,7 @@ class Watcher:
         part = path.with_suffix(".part")
         try:
             if ownership.claim(self.store, submission.metadata["run"], path.parent):
-                part.write_text(self.jobs.ask("get_job_logs", submission.submission_id), encoding="utf-8")
+                part.write_text(self.jobs.call("get_job_logs", submission.submission_id), encoding="utf-8")
                 part.replace(path)
         except (ClusterError, OSError) as error:
             say(f"no log of {submission.submission_id}: {error}")
@@ -290,9 +290,9 @@ def judge(job: JobRow, submission: Any, log: str) -> Ending:
             JobState.KILLED,
             f"Stopped through Ray, which waits {cluster.GRACE_SECONDS} s for a job to end. Resume the run.",
         )
-    said = (str(submission.message or submission.status).strip().splitlines() or [""])[0][:500].rstrip(".")
+    message = (str(submission.message or submission.status).strip().splitlines() or [""])[0][:500].rstrip(".")
     if job.started_at is None:
         return Ending(
-            JobState.FAILED, f"Ray could not start the job: {said}. Fix the cause, then resume the run.", "config"
+            JobState.FAILED, f"Ray could not start the job: {message}. Fix the cause, then resume the run.", "config"
         )
-    return Ending(JobState.LOST, f"Ray lost the job: {said}. Resume the run.")
+    return Ending(JobState.LOST, f"Ray lost the job: {message}. Resume the run.")

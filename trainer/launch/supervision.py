@@ -64,9 +64,9 @@ class Supervisor:
         return ["Jobs on the Ray cluster were not being watched; a watcher was started."]
 
     def _end_frozen(self, worker: WorkerRow) -> list[str]:
-        seen, now = (worker.pid, worker.heartbeat), time.monotonic()
-        if seen != self._seen:
-            self._seen, self._moved_at = seen, now
+        beat, now = (worker.pid, worker.heartbeat), time.monotonic()
+        if beat != self._seen:
+            self._seen, self._moved_at = beat, now
         if now - self._moved_at < FROZEN_SECONDS:
             return []
         local.kill_alone(identity_of(worker))

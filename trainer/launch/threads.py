@@ -32,8 +32,8 @@ def processors() -> int:
 def count(config: Mapping[str, Any]) -> int:
     """Return the threads per process of a run: from its configuration, from THREADS, or by model and machine."""
     optimization, model = config.get("optimization") or {}, config.get("model") or {}
-    asked = optimization.get("threads") or _number(VARIABLE) or _number(OPENMP)
-    return asked or chosen(model.get("id"), processors(), optimization.get("processes") or 1)
+    configured = optimization.get("threads") or _number(VARIABLE) or _number(OPENMP)
+    return configured or chosen(model.get("id"), processors(), optimization.get("processes") or 1)
 
 
 def chosen(model: str | None, available: int, processes: int = 1) -> int:

@@ -29,7 +29,7 @@ MOST = 2000
 logger = logging.getLogger(__name__)
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
     """Refuses redirects, which would send the report to another address."""
 
     def redirect_request(
@@ -56,7 +56,7 @@ def is_set() -> bool:
     return bool(os.environ.get(VARIABLE))
 
 
-def tell_end(store: Store, job_uid: str) -> bool:
+def send_end(store: Store, job_uid: str) -> bool:
     """Report how a job ended; return whether the report was accepted."""
     if not is_set():
         return False
@@ -70,22 +70,22 @@ def tell_end(store: Store, job_uid: str) -> bool:
         return False  # its end could not be recorded, so the process that closes it reports it
     words = f"{run.name}: {job.kind} {job.state.replace('_', ' ')} at step {run.step}."
     facts = {"run": run.uid, "name": run.name, "job": job.uid, "kind": job.kind, "step": run.step, "host": job.host}
-    return tell("end", f"{words} {job.error or ''}".strip(), state=job.state, error_kind=job.error_kind, **facts)
+    return send("end", f"{words} {job.error or ''}".strip(), state=job.state, error_kind=job.error_kind, **facts)
 
 
-def tell(event: str, text: str, **facts: Any) -> bool:
+def send(event: str, text: str, **facts: Any) -> bool:
     """Send `event`, `text` (which chat services show) and `facts`; return whether they were accepted."""
     if not is_set():
         return False
-    if found := problem():
-        logger.warning("%s", found)
+    if fault := problem():
+        logger.warning("%s", fault)
         return False
     body = json.dumps({"event": event, "text": redacted(text)[:MOST], **redacted_values(facts)}).encode()
     request = urllib.request.Request(
         os.environ[VARIABLE], body, {"Content-Type": "application/json", "User-Agent": "vision-r1-zero"}
     )
     try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT):
+        with urllib.request.build_opener(_RefuseRedirects).open(request, timeout=TIMEOUT):
             return True
     except urllib.error.HTTPError as error:
         logger.warning("The webhook answered with status %d.", error.code)

@@ -32,13 +32,13 @@ def starting_point(store: Store, run_id: int, job_id: int, config: RunConfig, ou
     """
     if config.model.adapter is None:
         return None
-    kept = output / START
-    if not (kept / WEIGHTS).is_file():
+    copy = output / START
+    if not (copy / WEIGHTS).is_file():
         source = find(store, config.model.adapter)
         keep_start(source, output)
         add_event(store, run_id, "adapter", f"Starts from the adapter in {source}.", job_id=job_id)
-    check_shape(kept, config.lora)
-    return kept
+    check_shape(copy, config.lora)
+    return copy
 
 
 def find(store: Store, reference: str) -> Path:
@@ -51,11 +51,11 @@ def find(store: Store, reference: str) -> Path:
         if (folder / WEIGHTS).is_file() and (folder / SHAPE).is_file():
             return folder
         raise TrainerError("config", f"model.adapter: {folder} has no {WEIGHTS} with {SHAPE}. Choose another adapter.")
-    name, named = checkpoint.parse(reference)
+    name, checkpoint_name = checkpoint.parse(reference)
     checkpoints = Checkpoints(store, resolve_run(store, name), Path())
-    if named is not None:
-        return checkpoints.named(named).path
-    chosen = checkpoints.best() or checkpoints.named("final")
+    if checkpoint_name is not None:
+        return checkpoints.get(checkpoint_name).path
+    chosen = checkpoints.best() or checkpoints.get("final")
     return chosen.path
 
 
@@ -67,12 +67,12 @@ def check_shape(folder: Path, lora: LoraConfig) -> None:
         raise TrainerError("data", f"{folder / SHAPE} is damaged. Choose another adapter.") from error
     if saved.get("peft_type") != "LORA" or saved.get("use_dora") or saved.get("use_rslora"):
         raise TrainerError("config", f"model.adapter: {folder} is not a plain LoRA adapter. Choose another adapter.")
-    wanted = loading.adapter(lora)
-    if (saved.get("r"), saved.get("lora_alpha")) != (wanted.r, wanted.lora_alpha):
+    expected = loading.adapter(lora)
+    if (saved.get("r"), saved.get("lora_alpha")) != (expected.r, expected.lora_alpha):
         raise TrainerError(
             "config",
             f"The adapter in {folder} has rank {saved.get('r')} and alpha {saved.get('lora_alpha')}, but the run has "
-            f"{wanted.r} and {wanted.lora_alpha}. Set lora.rank and lora.alpha to the adapter's.",
+            f"{expected.r} and {expected.lora_alpha}. Set lora.rank and lora.alpha to the adapter's.",
         )
 
 
@@ -117,12 +117,12 @@ def as_started(model: Any, start: Path | None) -> Iterator[None]:
             yield
         return
     now = get_peft_model_state_dict(model, save_embedding_layers=False)
-    kept = {name: value.detach().clone() for name, value in now.items()}
+    saved = {name: value.detach().clone() for name, value in now.items()}
     load_adapter(model, start)
     try:
         yield
     finally:
-        set_peft_model_state_dict(model, kept)
+        set_peft_model_state_dict(model, saved)
 
 
 def load_adapter(model: Any, folder: Path) -> None:
@@ -131,11 +131,11 @@ def load_adapter(model: Any, folder: Path) -> None:
     if not path.exists():
         raise TrainerError("disk", f"The checkpoint {folder} has no adapter. Choose another checkpoint.")
     try:
-        found = set_peft_model_state_dict(model, load_file(path))
+        result = set_peft_model_state_dict(model, load_file(path))
     except RuntimeError as error:
         raise TrainerError(
             "model", f"The adapter in {folder} does not fit the base model: its sizes differ."
         ) from error
-    missing = [key for key in found.missing_keys if ".default." in key]
-    if missing or found.unexpected_keys:
+    missing = [key for key in result.missing_keys if ".default." in key]
+    if missing or result.unexpected_keys:
         raise TrainerError("model", f"The adapter in {folder} does not fit the base model: its layers differ.")

@@ -75,12 +75,12 @@ def read(processor: Any, name: str = "This model") -> ModelTurn:
             "is tuned for conversations, "
             "or put a chat_template.jinja into its folder."
         )
-    asked = prompt.messages(QUESTION, "direct", instruction="")
+    conversation = prompt.messages(QUESTION, "direct", instruction="")
     try:
-        prompted = render(processor, asked)
+        prompted = render(processor, conversation)
         unpictured = render(processor, prompt.messages(QUESTION, "direct", images=0, instruction=""))
-        ended = render(processor, asked, generate=False)
-        written = render(processor, [*asked, spoken(REPLY)], generate=False)
+        ended = render(processor, conversation, generate=False)
+        written = render(processor, [*conversation, spoken(REPLY)], generate=False)
     except Exception as error:  # templates are programs that may raise anything
         fault = " ".join(str(error).split())[:200]
         raise _refused(f"The chat template of {name} cannot write our prompt ({fault}): {_OTHER}.") from error
@@ -95,19 +95,19 @@ def read(processor: Any, name: str = "This model") -> ModelTurn:
 
 def _turn(processor: Any, name: str, prompted: str, ended: str, written: str) -> ModelTurn:
     """Return the template's turn from a prompt, the same without a generation prompt, and a complete turn."""
-    begun = opening(prompted)
-    head = prompted.removesuffix(begun)
+    opened = opening(prompted)
+    head = prompted.removesuffix(opened)
     closed = _CLOSED.search(head)
     head = head[: closed.start()] if closed else head
-    before, found, end = written.partition(REPLY)
+    before, reply, end = written.partition(REPLY)
     common = _common(head, before)
     lacks_prompt = prompted == ended and before[common:].strip()
-    if found and lacks_prompt:
+    if reply and lacks_prompt:
         raise _refused(
             f"The chat template of {name} has no generation prompt, so the model would have to write "
             f"{lacks_prompt!r} itself before it answers: {_OTHER}."
         )
-    strange = head[common:].strip() if found else ""
+    strange = head[common:].strip() if reply else ""
     tags = [tag for tag in _TAG.finditer(head) if tag.group() not in special_tokens(processor.tokenizer)]
     unknown = [tag.group() for tag in tags if tag.group(1).lower() not in ROLES]
     if strange or unknown:
@@ -115,8 +115,8 @@ def _turn(processor: Any, name: str, prompted: str, ended: str, written: str) ->
             f"The chat template of {name} begins the completion with {strange or unknown[-1]!r}, which is not "
             f"supported (only <think> or nothing is): {_OTHER}."
         )
-    gap = before[len(head) :] if before.startswith(head) and not begun else ""
-    return ModelTurn(begun, closed is not None, gap if not gap.strip() else "", end if found else "")
+    gap = before[len(head) :] if before.startswith(head) and not opened else ""
+    return ModelTurn(opened, closed is not None, gap if not gap.strip() else "", end if reply else "")
 
 
 def check_style(turn: ModelTurn, style: Style, name: str) -> None:
@@ -137,7 +137,7 @@ def imitated(processor: Any, conversation: Sequence[dict[str, Any]], target: str
     turn = read(processor, name)
     check_style(turn, style, name)
     whole = turn.whole(target)
-    asked = render(processor, conversation)
+    prompt_text = render(processor, conversation)
     made = ""
     for text in dict.fromkeys((whole, whole.removeprefix(turn.opening))):
         try:
@@ -145,8 +145,10 @@ def imitated(processor: Any, conversation: Sequence[dict[str, Any]], target: str
         except Exception as error:
             fault = " ".join(str(error).split())[:200]
             raise _refused(f"The chat template of {name} cannot write a target ({fault}): {_OTHER}.") from error
-        made = made or written[_common(asked, written) :]
-        if written.startswith(asked) and _is_whole(processor, turn.opening + written[len(asked) :], whole, style):
+        made = made or written[_common(prompt_text, written) :]
+        if written.startswith(prompt_text) and _is_whole(
+            processor, turn.opening + written[len(prompt_text) :], whole, style
+        ):
             return text
     raise _refused(
         f"The chat template of {name} changes the text to imitate from {_short(target)} to {_short(made)}. "
@@ -159,10 +161,10 @@ def _is_whole(processor: Any, written: str, target: str, style: Style) -> bool:
     text, close, rest = written.rpartition("</answer>")
     for token in special_tokens(processor.tokenizer):
         rest = rest.replace(token, "")
-    found, wanted = parse(text + close, style), parse(target, style)
-    thoughts = [(trace.think_text or "").strip() for trace in (found, wanted)]
-    same = found.wellformed and found.answer == wanted.answer and thoughts[0] == thoughts[1]
-    return (same or found.text == target) and not rest.strip()
+    written_trace, target_trace = parse(text + close, style), parse(target, style)
+    thoughts = [(trace.think_text or "").strip() for trace in (written_trace, target_trace)]
+    same = written_trace.wellformed and written_trace.answer == target_trace.answer and thoughts[0] == thoughts[1]
+    return (same or written_trace.text == target) and not rest.strip()
 
 
 def _common(first: str, second: str) -> int:

@@ -40,9 +40,9 @@ class Checkpoints:
             )
         path = self.output / f"checkpoint-{step}"
         set_checkpoint(self.store, self.run_id, kind="last", step=step, path=str(path), value=value, is_best=best)
-        wanted = {Path(row.path) for row in list_checkpoints(self.store, self.run_id)}
+        referenced = {Path(row.path) for row in list_checkpoints(self.store, self.run_id)}
         for folder in self.output.glob("checkpoint-*"):
-            if folder not in wanted:
+            if folder not in referenced:
                 shutil.rmtree(folder)
 
     def final(self, trainer: Any, step: int) -> None:
@@ -59,14 +59,14 @@ class Checkpoints:
         """Return the last checkpoint, or None if the run has none. Raises TrainerError if its folder is missing."""
         return self._find("last")
 
-    def named(self, name: str) -> Checkpoint:
+    def get(self, name: str) -> Checkpoint:
         """Return the checkpoint `best`, `last`, `final` or that of a step. Raises TrainerError with a list."""
         rows = list_checkpoints(self.store, self.run_id)
         for row in rows:
             if name in (row.kind, str(row.step)):
                 return Checkpoint(row.step, _existing(row.path))
-        known = ", ".join(f"{row.kind} (step {row.step})" for row in rows) or "none"
-        raise TrainerError("config", f"Checkpoint {name!r} does not exist. The run has: {known}.")
+        names = ", ".join(f"{row.kind} (step {row.step})" for row in rows) or "none"
+        raise TrainerError("config", f"Checkpoint {name!r} does not exist. The run has: {names}.")
 
     def _find(self, kind: str) -> Checkpoint | None:
         rows = [row for row in list_checkpoints(self.store, self.run_id) if row.kind == kind]
@@ -82,7 +82,7 @@ def _existing(path: str) -> Path:
 
 def keep_start(source: Path, output: Path) -> None:
     """Copy the adapter from which a run starts: its run may train further, and a resumed run needs it again."""
-    kept = output / START
-    kept.mkdir(parents=True, exist_ok=True)
+    copy = output / START
+    copy.mkdir(parents=True, exist_ok=True)
     for name in (SHAPE, WEIGHTS):
-        shutil.copyfile(source / name, kept / name)
+        shutil.copyfile(source / name, copy / name)

@@ -70,16 +70,16 @@ def architecture(config: ModelConfig) -> Any:
     Raises TrainerError if the model does not exist, or if it is not an image-text-to-text model.
     """
     try:
-        found = AutoConfig.from_pretrained(location(config), revision=config.revision, trust_remote_code=False)
+        model_config = AutoConfig.from_pretrained(location(config), revision=config.revision, trust_remote_code=False)
     except hub.LOADING_FAILURES as error:
         raise hub.failure(config, error) from error
-    if type(found) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+    if type(model_config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise TrainerError(
             "model",
-            f"{config.id!r} is a {found.model_type} model, which cannot read images. Choose "
+            f"{config.id!r} is a {model_config.model_type} model, which cannot read images. Choose "
             "an image-text-to-text model.",
         )
-    return found
+    return model_config
 
 
 def commit_of(architecture: Any) -> str | None:
@@ -92,9 +92,11 @@ def load_processor(config: ModelConfig) -> Any:
 
     Raises TrainerError if it cannot be loaded, lacks a pixel setting, or has an unsupported chat template.
     """
-    found = architecture(config)
-    kind = image_only(PROCESSOR_MAPPING[type(found)]) if type(found) in PROCESSOR_MAPPING else AutoProcessor
-    revision = commit_of(found) or config.revision
+    model_config = architecture(config)
+    kind = (
+        image_only(PROCESSOR_MAPPING[type(model_config)]) if type(model_config) in PROCESSOR_MAPPING else AutoProcessor
+    )
+    revision = commit_of(model_config) or config.revision
     try:
         processor = kind.from_pretrained(location(config), revision=revision, trust_remote_code=False)
     except hub.LOADING_FAILURES as error:
@@ -136,8 +138,8 @@ def set_pixels(image_processor: Any, config: ModelConfig) -> None:
     image_processor.size = size
 
 
-def _unknown(config: ModelConfig, name: str, known: str) -> TrainerError:
-    return TrainerError("config", f"The processor of {config.id!r} has {known}. Leave model.{name} empty.")
+def _unknown(config: ModelConfig, name: str, problem: str) -> TrainerError:
+    return TrainerError("config", f"The processor of {config.id!r} has {problem}. Leave model.{name} empty.")
 
 
 def load_base(config: ModelConfig) -> Base:
@@ -195,11 +197,11 @@ def quantization(config: ModelConfig) -> BitsAndBytesConfig | None:
 
 def projections(model: torch.nn.Module) -> dict[str, Any]:
     """Return the linear layers to which adapters are added, by name."""
-    wanted = re.compile(LANGUAGE_PROJECTIONS)
+    pattern = re.compile(LANGUAGE_PROJECTIONS)
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and wanted.fullmatch(name)
+        if isinstance(module, torch.nn.Linear) and pattern.fullmatch(name)
     }
 
 

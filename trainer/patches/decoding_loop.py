@@ -53,7 +53,7 @@ def decode(
         return model._sample(input_ids, logits_processor, stopping_criteria, generation_config, **inputs)
     count, room = len(input_ids), generation_config.max_length - input_ids.shape[1]
     ends, pad = generation_config._eos_token_tensor.to(input_ids.device), generation_config._pad_token_tensor
-    found = input_ids.new_full((count, room), int(pad))
+    completions = input_ids.new_full((count, room), int(pad))
     rows = torch.arange(count, device=input_ids.device)
     running = torch.ones_like(rows, dtype=torch.bool)
 
@@ -64,7 +64,7 @@ def decode(
         scores = logits_processor(input_ids[rows], scores)
         chosen = sampling.draw(scores.softmax(-1), rows, count) if generation_config.do_sample else scores.argmax(-1)
         chosen = chosen.where(running, pad)
-        found[rows, place] = chosen
+        completions[rows, place] = chosen
         running &= ~torch.isin(chosen, ends)
         left = int(running.sum())
         if left == 0 or place + 1 == room:
@@ -79,7 +79,7 @@ def decode(
                     processor.keep(stay.tolist())
         step = model.prepare_inputs_for_generation(chosen[:, None], next_sequence_length=1, **inputs)
         outputs = model(**step, return_dict=True)
-    return torch.cat([input_ids, found[:, : place + 1]], dim=1)
+    return torch.cat([input_ids, completions[:, : place + 1]], dim=1)
 
 
 def _is_plain(model: Any, stopping_criteria: list[Any], config: GenerationConfig, inputs: dict[str, Any]) -> bool:

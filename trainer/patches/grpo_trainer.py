@@ -37,19 +37,19 @@ class GroupedTrainer(GRPOTrainer):
         with as_one_process(), without_defaults(self.model), weights:
             return super()._generate(prompts)
 
-    def compute_loss(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> Any:
         """Compute the entropy bonus as the mean over all tokens of the update.
 
         TRL takes the mean of each pass, which gives tokens in shorter passes more weight.
         """
         coefficient, mode = self.entropy_coef, "train" if self.model.training else "eval"
         if not coefficient or mode == "eval":
-            return super().compute_loss(model, inputs, *rest, **named)
+            return super().compute_loss(model, inputs, *rest, **options)
         passes = self.current_gradient_accumulation_steps * self.accelerator.num_processes
         part = inputs["completion_mask"].sum() * passes / inputs["num_items_in_batch"].clamp(min=1)
         self.entropy_coef = coefficient * float(part)
         try:
-            return super().compute_loss(model, inputs, *rest, **named)
+            return super().compute_loss(model, inputs, *rest, **options)
         finally:
             self.entropy_coef = coefficient
             logged = self._metrics[mode]["entropy_coef"]

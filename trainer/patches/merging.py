@@ -25,13 +25,13 @@ def merged(model: Any) -> Iterator[None]:
     """
     layers = [module for module in model.modules() if isinstance(module, LoraLayer) and not module.disable_adapters]
     exact = all(type(layer) is Linear and layer.get_base_layer().weight.dtype == torch.float32 for layer in layers)
-    kept = [(layer, layer.get_base_layer().weight.data) for layer in layers if exact]
+    saved = [(layer, layer.get_base_layer().weight.data) for layer in layers if exact]
     try:
-        for layer, weight in kept:
+        for layer, weight in saved:
             layer.get_base_layer().weight.data = weight.clone()
             layer.merge()
         yield
     finally:
-        for layer, weight in kept:
+        for layer, weight in saved:
             layer.merged_adapters.clear()
             layer.get_base_layer().weight.data = weight

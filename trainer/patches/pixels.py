@@ -40,17 +40,17 @@ class _Distinct:
         distinct = dict(zip(keys, images, strict=True))
         call = (tuple(distinct), repr(sorted(options.items(), key=lambda option: option[0])))
         if self._latest is not None and self._latest[0] == call:
-            found = self._latest[1]
+            features = self._latest[1]
         else:
-            found = process(list(distinct.values()), **options)
-            self._latest = (call, found) if np.asarray(found["pixel_values"]).nbytes <= MEMORY_LIMIT else None
+            features = process(list(distinct.values()), **options)
+            self._latest = (call, features) if np.asarray(features["pixel_values"]).nbytes <= MEMORY_LIMIT else None
         place = {key: i for i, key in enumerate(distinct)}
         places = [place[key] for key in keys]
         if len(distinct) == len(places):
-            return BatchFeature(dict(found))
+            return BatchFeature(dict(features))
         if _name(type(self)) in BY_EXAMPLE:
-            return BatchFeature({name: _rows(value, places) for name, value in found.items()})
-        return _by_image(found, [len(pictures) for pictures in distinct], places)
+            return BatchFeature({name: _rows(value, places) for name, value in features.items()})
+        return _by_image(features, [len(pictures) for pictures in distinct], places)
 
     def to_dict(self) -> dict[str, Any]:
         settings: dict[str, Any] = super().to_dict()  # type: ignore[misc]
@@ -60,9 +60,11 @@ class _Distinct:
 
 def install(image_processor: Any) -> None:
     """Make a supported image processor process identical images in a batch once; repeated calls have no effect."""
-    own = type(image_processor)
-    if _name(own) in (*BY_EXAMPLE, *BY_IMAGE) and not issubclass(own, _Distinct):
-        image_processor.__class__ = type(own.__name__, (_Distinct, own), {"__module__": own.__module__})
+    processor_class = type(image_processor)
+    if _name(processor_class) in (*BY_EXAMPLE, *BY_IMAGE) and not issubclass(processor_class, _Distinct):
+        image_processor.__class__ = type(
+            processor_class.__name__, (_Distinct, processor_class), {"__module__": processor_class.__module__}
+        )
 
 
 def _name(kind: type) -> str:
@@ -86,20 +88,20 @@ def _key(picture: Image.Image) -> bytes:
     return digest.digest()
 
 
-def _by_image(found: BatchFeature, counts: Sequence[int], places: Sequence[int]) -> BatchFeature:
+def _by_image(features: BatchFeature, counts: Sequence[int], places: Sequence[int]) -> BatchFeature:
     """Return the features of the examples at `places`, which have `counts` images each."""
     images = _chosen(counts, places)
-    of = {"pixel_values": _chosen(_sizes(found, sum(counts)), images), "batch_num_images": places}
-    return BatchFeature({name: _rows(value, of.get(name, images)) for name, value in found.items()})
+    of = {"pixel_values": _chosen(_sizes(features, sum(counts)), images), "batch_num_images": places}
+    return BatchFeature({name: _rows(value, of.get(name, images)) for name, value in features.items()})
 
 
-def _sizes(found: BatchFeature, images: int) -> list[int]:
+def _sizes(features: BatchFeature, images: int) -> list[int]:
     """Return the rows of `pixel_values` of each image: Qwen-VL's patches, InternVL's tiles, Gemma 3's crops, or one."""
-    if "image_grid_thw" in found:
-        return [int(np.prod(np.asarray(grid))) for grid in found["image_grid_thw"]]
-    if "num_patches" in found:
-        return [int(count) for count in found["num_patches"]]
-    return [1 + int(count) for count in found.get("num_crops", [0] * images)]
+    if "image_grid_thw" in features:
+        return [int(np.prod(np.asarray(grid))) for grid in features["image_grid_thw"]]
+    if "num_patches" in features:
+        return [int(count) for count in features["num_patches"]]
+    return [1 + int(count) for count in features.get("num_crops", [0] * images)]
 
 
 def _chosen(sizes: Sequence[int], places: Sequence[int]) -> list[int]:

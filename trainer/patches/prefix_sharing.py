@@ -94,10 +94,10 @@ class SharedPrefix:
         pictures = self._by_row(input_ids, encoded)
         if pictures is None:
             return self._forward(input_ids=input_ids, **inputs)
-        found = self._plan(input_ids, inputs, pictures)
-        if len(found.leaders) == len(input_ids):
+        shared_plan = self._plan(input_ids, inputs, pictures)
+        if len(shared_plan.leaders) == len(input_ids):
             return self._forward(input_ids=input_ids, **inputs)
-        return self._shared(found, input_ids, inputs, pictures)
+        return self._shared(shared_plan, input_ids, inputs, pictures)
 
     def _may_share(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> bool:
         cache, encoded = inputs.get("past_key_values"), inputs.get("mm_encoder_outputs") or {}
@@ -114,8 +114,8 @@ class SharedPrefix:
     def _encoded(self, inputs: dict[str, Any]) -> Any:
         if inputs.get("mm_encoder_outputs"):
             return inputs["mm_encoder_outputs"]["image"]
-        given = {name: inputs[name] for name in self._cache.parameters if name in inputs}
-        return self._cache(**given, return_dict=True)
+        arguments = {name: inputs[name] for name in self._cache.parameters if name in inputs}
+        return self._cache(**arguments, return_dict=True)
 
     def _by_row(self, input_ids: torch.Tensor, encoded: Any) -> list[list[Features]] | None:
         """Return the features of each row's pictures, by its image tokens; None if they cannot be assigned."""
@@ -136,13 +136,13 @@ class SharedPrefix:
     def _plan(self, input_ids: torch.Tensor, inputs: dict[str, Any], pictures: list[list[Features]]) -> Plan:
         tokens = input_ids.tolist()
         mask = inputs.get("attention_mask")
-        seen = mask.tolist() if mask is not None else [[1] * len(tokens[0])] * len(tokens)
+        visible_tokens = mask.tolist() if mask is not None else [[1] * len(tokens[0])] * len(tokens)
         # By first appearance, not by address, so that the order of rows is the same in every run.
         number: dict[int, int] = {}
         rows = [
             (
                 tuple(number.setdefault(id(picture), len(number)) for picture in pictures[i]),
-                *(token if visible else -1 for token, visible in zip(tokens[i], seen[i], strict=True)),
+                *(token if visible else -1 for token, visible in zip(tokens[i], visible_tokens[i], strict=True)),
             )
             for i in range(len(tokens))
         ]
@@ -150,7 +150,7 @@ class SharedPrefix:
         return plan(rows, len(tokens[0]), int(pictured.max()) + 1 if len(pictured) else 0)
 
     def _shared(
-        self, found: Plan, input_ids: torch.Tensor, inputs: dict[str, Any], pictures: list[list[Features]]
+        self, shared_plan: Plan, input_ids: torch.Tensor, inputs: dict[str, Any], pictures: list[list[Features]]
     ) -> Any:
         rest = {k: v for k, v in inputs.items() if k not in (*_OF_PICTURES, *self._cache.parameters)}
         rest["position_ids"] = self._positions(input_ids, inputs)
@@ -158,26 +158,26 @@ class SharedPrefix:
         cache = rest.pop("past_key_values", None)
         if cache is None:
             cache = DynamicCache(config=self._backbone.config)
-        leaders = torch.tensor(found.leaders, device=input_ids.device)
-        leader_of = torch.tensor(found.leader_of, device=input_ids.device)
+        leaders = torch.tensor(shared_plan.leaders, device=input_ids.device)
+        leader_of = torch.tensor(shared_plan.leader_of, device=input_ids.device)
 
         beginning = self._forward(
-            input_ids=input_ids[leaders, : found.length],
+            input_ids=input_ids[leaders, : shared_plan.length],
             past_key_values=cache,
             use_cache=True,
-            mm_encoder_outputs={"image": self._cache.joined([p for row in found.leaders for p in pictures[row]])},
-            **{k: _cut(k, v, leaders, slice(0, found.length)) for k, v in rest.items()},
+            mm_encoder_outputs={"image": self._cache.joined([p for row in shared_plan.leaders for p in pictures[row]])},
+            **{k: _cut(k, v, leaders, slice(0, shared_plan.length)) for k, v in rest.items()},
         )
         cache.batch_select_indices(leader_of)
         hidden = beginning.last_hidden_state[leader_of]
-        if found.length < input_ids.shape[1]:
+        if shared_plan.length < input_ids.shape[1]:
             # The rest has no images, whose tokens Gemma 3 would let attend to each other.
             rest.pop("token_type_ids", None)
             ending = self._forward(
-                input_ids=input_ids[:, found.length :],
+                input_ids=input_ids[:, shared_plan.length :],
                 past_key_values=cache,
                 use_cache=True,
-                **{k: _cut(k, v, None, slice(found.length, None)) for k, v in rest.items()},
+                **{k: _cut(k, v, None, slice(shared_plan.length, None)) for k, v in rest.items()},
             )
             hidden = torch.cat([hidden, ending.last_hidden_state], dim=1)
         # Return the model's own type of output, because its head may use other fields.
@@ -190,8 +190,8 @@ class SharedPrefix:
         if inputs.get("position_ids") is not None or not hasattr(self._backbone, "compute_3d_position_ids"):
             return inputs.get("position_ids")
         compute = self._backbone.compute_3d_position_ids
-        named = {name: inputs.get(name) for name in inspect.signature(compute).parameters}
-        return compute(**named | {"input_ids": input_ids, "inputs_embeds": None, "past_key_values": None})
+        arguments = {name: inputs.get(name) for name in inspect.signature(compute).parameters}
+        return compute(**arguments | {"input_ids": input_ids, "inputs_embeds": None, "past_key_values": None})
 
 
 _OF_ROWS = ("attention_mask", "position_ids", "token_type_ids")

@@ -55,28 +55,28 @@ class VisionCache:
         self.parameters = [name for name in inspect.signature(self._encode).parameters if name != "kwargs"]
         self.encoded = 0
         """Number of pictures that went through the tower."""
-        self.asked = 0
+        self.requested = 0
         """Number of pictures whose features were requested."""
         # `generate` reads the signature to decide what to pass.
         functools.update_wrapper(self, self._encode)
 
-    def __call__(self, *positional: Any, **named: Any) -> Any:
+    def __call__(self, *positional: Any, **keywords: Any) -> Any:
         """Return an Encoded, or the model's own output if its tower is being trained."""
-        arguments = dict(zip(self.parameters, positional, strict=False)) | named
+        arguments = dict(zip(self.parameters, positional, strict=False)) | keywords
         pictures = None if self._in_training() or _needs_more_outputs(arguments) else _pictures(arguments)
         if not pictures:
             return self._encode(**arguments)
         keys = [_key(picture) for picture in pictures]
         missing = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in self._kept}
-        found = {key: self._kept[key] for key in keys if key in self._kept}
-        self.asked += len(keys)
+        features = {key: self._kept[key] for key in keys if key in self._kept}
+        self.requested += len(keys)
         self.encoded += len(missing)
         for key, picture in missing.items():
             # One at a time: batching changes the last digits, and a resumed run encodes other batches.
             with torch.no_grad():
-                found[key] = self._features(self._encode(**picture))
-        self._keep(found)
-        return self.joined([found[key] for key in keys])
+                features[key] = self._features(self._encode(**picture))
+        self._keep(features)
+        return self.joined([features[key] for key in keys])
 
     def joined(self, pictures: list[Features]) -> Encoded:
         """Return the pictures' features in the shape that the model's forward expects."""
@@ -97,8 +97,8 @@ class VisionCache:
         language = {id(p) for p in language_model(self._backbone).parameters()}
         return any(p.requires_grad for p in self._backbone.parameters() if id(p) not in language)
 
-    def _keep(self, found: dict[bytes, Features]) -> None:
-        for key, features in found.items():
+    def _keep(self, new: dict[bytes, Features]) -> None:
+        for key, features in new.items():
             if key not in self._kept:
                 self._kept[key] = features
                 self._bytes += _size(features)
@@ -135,16 +135,16 @@ def _pictures(arguments: Arguments) -> list[Arguments] | None:
     alone = arguments.get("batch_num_images")
     if alone is not None and any(int(count) != 1 for count in alone):
         return None
-    given = {name: value for name, value in arguments.items() if value is not None and name != "batch_num_images"}
+    present = {name: value for name, value in arguments.items() if value is not None and name != "batch_num_images"}
     sizes: Any = 1 if grids is None else grids.prod(-1).tolist()
     tensors = {
         name: value.split(sizes if name == "pixel_values" else 1)
-        for name, value in given.items()
+        for name, value in present.items()
         if isinstance(value, torch.Tensor)
     }
     if len({len(rows) for rows in tensors.values()}) != 1 or not len(arguments["pixel_values"]):
         return None
-    same = {name: value for name, value in given.items() if name not in tensors} | {"return_dict": True}
+    same = {name: value for name, value in present.items() if name not in tensors} | {"return_dict": True}
     return [same | dict(zip(tensors, rows, strict=True)) for rows in zip(*tensors.values(), strict=True)]
 
 

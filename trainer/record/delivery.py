@@ -31,7 +31,7 @@ class Delivery:
     _waited: int = 0
     """Number of steps stored from the spool since the last event that reported them."""
     _try_again_at: float = 0.0
-    _said: set[str] = field(default_factory=set)
+    _warned: set[str] = field(default_factory=set)
 
     def take(self, record: StepRecord | EventRecord) -> bool:
         """Store a record after those in the spool; return False if it was added to the spool."""
@@ -41,7 +41,7 @@ class Delivery:
                 return False
             self.catch_up()
             self._put(record)
-            self._tell()
+            self._report()
         except (StoreError, OSError) as error:
             self._try_again_at = time.monotonic() + RETRY_SECONDS
             self.warn(f"Records are kept in {self.spool.path} for now ({error}); training continues.")
@@ -53,12 +53,12 @@ class Delivery:
 
     def keep(self, record: StepRecord | EventRecord) -> None:
         """Add a record to the spool."""
-        lost = self.spool.lost
+        lost_before = self.spool.lost
         try:
             self.spool.add(record)
         except Exception as error:
             self.lose(error)
-        if self.spool.lost > lost:
+        if self.spool.lost > lost_before:
             self.warn(f"{self.spool.path} cannot be written either: the oldest records are dropped and counted.")
 
     def catch_up(self) -> None:
@@ -73,7 +73,7 @@ class Delivery:
     def settle(self) -> None:
         """Store the records in the spool, and report them. Raises StoreError; the rest then stays in the spool."""
         self.catch_up()
-        self._tell()
+        self._report()
 
     def lose(self, error: object) -> None:
         """Count a record that cannot be stored or kept."""
@@ -86,15 +86,15 @@ class Delivery:
         except Refused as error:
             self.lose(error)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         """After a successful write, report which records had to wait and which were lost."""
         if self._waited:
             text = f"{self._waited} steps were kept in a file until the database answered."
             self._say(EventRecord(kind="recording_resumed", message=text))
             self._waited = 0
-        lost = self.failures + self.spool.lost
-        told = f"{lost} records of the training are missing or incomplete."
-        if lost and self._say(EventRecord(kind="recording_failed", message=told)):
+        lost_records = self.failures + self.spool.lost
+        message = f"{lost_records} records of the training are missing or incomplete."
+        if lost_records and self._say(EventRecord(kind="recording_failed", message=message)):
             self.failures = self.spool.lost = 0
 
     def _say(self, event: EventRecord) -> bool:
@@ -107,6 +107,6 @@ class Delivery:
 
     def warn(self, text: str) -> None:
         """Log a warning, once for each text."""
-        if text not in self._said:
+        if text not in self._warned:
             logger.warning(text)
-            self._said.add(text)
+            self._warned.add(text)

@@ -39,7 +39,7 @@ class Database:
         except StoreError as error:
             raise Away(str(error)) from None
         if answer.ended:
-            webhook.tell_end(store, answer.ended)
+            webhook.send_end(store, answer.ended)
         return Answer(answer.next, answer.stop, answer.run, answer.missing)
 
     def put_image(self, name: str, data: bytes) -> None:

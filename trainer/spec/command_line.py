@@ -28,7 +28,7 @@ def _changes(base: RunConfig, config: RunConfig) -> list[str]:
 def _weight_changes(base: RunConfig, config: RunConfig) -> list[str] | None:
     """Return changed rewards as weights; None if one was removed or moved, so that the whole list must be given."""
     names = [reward.name for reward in config.rewards]
-    known = {reward.name: reward.weight for reward in base.rewards}
-    if names[: len(known)] != list(known) or any("=" in name for name in names):
+    weights = {reward.name: reward.weight for reward in base.rewards}
+    if names[: len(weights)] != list(weights) or any("=" in name for name in names):
         return None
-    return [f"rewards.{r.name}={yaml_text.line(r.weight)}" for r in config.rewards if known.get(r.name) != r.weight]
+    return [f"rewards.{r.name}={yaml_text.line(r.weight)}" for r in config.rewards if weights.get(r.name) != r.weight]

@@ -57,7 +57,7 @@ class _Fault(NamedTuple):
         return (self.text.strip().splitlines() or [""])[0].rstrip(".")[:500]
 
     @property
-    def named(self) -> str:
+    def described(self) -> str:
         return f"{self.name}: {self.first}".removesuffix(": ")
 
     def says(self, signs: Iterable[str]) -> bool:
@@ -74,11 +74,14 @@ def classify(error: BaseException) -> tuple[Kind, str]:
             return "config", str(cause)
         if isinstance(cause, StoreError):
             behind = cause.__cause__
-            return ("disk" if behind and _met(behind).says(_DISK_SIGNS) else "database"), str(cause)
-        if found := _classify(_met(cause)):
-            return found
+            return ("disk" if behind and _fault_of(behind).says(_DISK_SIGNS) else "database"), str(cause)
+        if verdict := _classify(_fault_of(cause)):
+            return verdict
         cause = cause.__cause__
-    return "bug", f"{_met(error).named}. This is a bug in the trainer or in a library; see the traceback in the log."
+    return (
+        "bug",
+        f"{_fault_of(error).described}. This is a bug in the trainer or in a library; see the traceback in the log.",
+    )
 
 
 def classify_line(line: str) -> tuple[Kind, str] | None:
@@ -95,11 +98,14 @@ def _classify(fault: _Fault) -> tuple[Kind, str] | None:
     if ("OSError" in fault.names and fault.errno in _DISK_ERRORS) or fault.says(_DISK_SIGNS):
         return "disk", f"Could not write to disk: {fault.first}. Free space or allow writing, then resume the run."
     if fault.names & {"SQLAlchemyError", "DBAPIError"} or fault.package in ("sqlalchemy", "sqlite3"):
-        return "database", f"The database failed ({fault.named}). Check its disk and connection, then resume the run."
+        return (
+            "database",
+            f"The database failed ({fault.described}). Check its disk and connection, then resume the run.",
+        )
     if "ImportError" in fault.names:
         missing = re.search(r"(?:module named|from) '([\w.-]+)'", fault.text)
         package = missing.group(1) if missing else "the package"
-        return "dependency", f"{fault.named}. Install {package}, then resume the run."
+        return "dependency", f"{fault.described}. Install {package}, then resume the run."
     if _is_about_the_model(fault):
         return "model", f"The model could not be loaded: {fault.first}. Check model.id, model.revision and the network."
     if fault.names & {*_DATA_TYPES, "UnicodeDecodeError", "FileNotFoundError"}:
@@ -125,7 +131,7 @@ def _is_about_the_model(fault: _Fault) -> bool:
     )
 
 
-def _met(error: BaseException) -> _Fault:
+def _fault_of(error: BaseException) -> _Fault:
     kind = type(error)
     names = frozenset(above.__name__ for above in kind.__mro__)
     number = error.errno if isinstance(error, OSError) else None
@@ -135,7 +141,7 @@ def _met(error: BaseException) -> _Fault:
 def _read(line: str) -> _Fault:
     qualified, _, text = line.partition(": ")
     module, _, name = qualified.strip().rpartition(".")
-    known = getattr(builtins, name, None)
-    names = [above.__name__ for above in known.__mro__] if isinstance(known, type) else [name]
+    builtin = getattr(builtins, name, None)
+    names = [above.__name__ for above in builtin.__mro__] if isinstance(builtin, type) else [name]
     number = re.match(r"\[Errno (\d+)\]", text)
     return _Fault(name, frozenset(names), module.partition(".")[0], text, int(number.group(1)) if number else None)

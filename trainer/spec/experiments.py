@@ -118,8 +118,8 @@ def _planned(matrix: Matrix) -> Iterator[Planned]:
     names = [field for field, _ in matrix.varied]
     further = [dict(zip(names, values, strict=True)) for values in product(*(values for _, values in matrix.varied))]
     for model, arm, rank, rate in product(matrix.models, matrix.arms, matrix.ranks, matrix.rates):
-        for own, seed in product(further, matrix.seeds):
-            yield Planned(arm, _config(matrix, model, arm, rank, rate, own, seed))
+        for settings, seed in product(further, matrix.seeds):
+            yield Planned(arm, _config(matrix, model, arm, rank, rate, settings, seed))
 
 
 def _config(
@@ -130,16 +130,21 @@ def _config(
     if model not in MODELS:
         raise ConfigError(f"No presets exist for the model {model!r}. Choose from {', '.join(MODELS)}.")
     method, changes = ARMS[arm]
-    named = f"{MODELS[model]}-{'sft' if method == 'sft' else 'grpo'}"
-    values = preset(named).model_dump(mode="json") | changes
+    preset_name = f"{MODELS[model]}-{'sft' if method == 'sft' else 'grpo'}"
+    values = preset(preset_name).model_dump(mode="json") | changes
     values["method"] = method
     values["name"] = name = f"{arm.lower().replace(' ', '-')}-{model}"
-    own = dict(matrix.settings)
+    settings = dict(matrix.settings)
     if method != "none":
-        own = {"seed": seed, "lora.rank": rank} | ({"optimization.learning_rate": rate} if rate else {}) | own | further
+        settings = (
+            {"seed": seed, "lora.rank": rank}
+            | ({"optimization.learning_rate": rate} if rate else {})
+            | settings
+            | further
+        )
         parts = [f"-r{rank}", f"-lr{rate:g}" if rate else "", *_name_parts(matrix, further), f"-s{seed}"]
-        own = {"name": (name + "".join(parts))[:200]} | own
-    return replaced(from_dict(values), own)
+        settings = {"name": (name + "".join(parts))[:200]} | settings
+    return replaced(from_dict(values), settings)
 
 
 def _name_parts(matrix: Matrix, further: Mapping[str, Any]) -> list[str]:
@@ -155,9 +160,9 @@ def stored(matrix: Matrix) -> dict[str, Any]:
 
 def from_stored(values: Mapping[str, Any]) -> Matrix:
     """Return the matrix that `stored` wrote. Raises ConfigError for an experiment of another tool."""
-    known = {field.name for field in fields(Matrix)}
+    names = {field.name for field in fields(Matrix)}
     try:
-        matrix = TypeAdapter(Matrix).validate_python(dict(values)) if set(values) <= known else None
+        matrix = TypeAdapter(Matrix).validate_python(dict(values)) if set(values) <= names else None
     except ValidationError:
         matrix = None
     if matrix is None or not matrix.arms or _size(matrix) > MOST_RUNS:
@@ -183,5 +188,5 @@ def widened(matrix: Matrix, more: Matrix) -> Matrix:
 
 def _union(some: tuple[Any, ...], others: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the values of both without duplicates; a number equals the text of it."""
-    known = set(map(str, some))
-    return (*some, *(each for each in others if str(each) not in known))
+    texts = set(map(str, some))
+    return (*some, *(each for each in others if str(each) not in texts))

@@ -38,16 +38,16 @@ def sentence(fault: Any, fields: Callable[[], list[str]]) -> str:
     if requirement is None:
         return f"{where}: {fault['msg']}."
     # Values are parsed from YAML as text: show a number that is out of bounds without quotes.
-    given = fault["input"] if kind in _BOUNDS and isinstance(fault["input"], str) else repr(fault["input"])
-    given = "" if kind == "missing" else f", not {given:.200}"
-    return f"{where} {requirement.format(**fault.get('ctx', {}))}{given}."
+    value_text = fault["input"] if kind in _BOUNDS and isinstance(fault["input"], str) else repr(fault["input"])
+    value_text = "" if kind == "missing" else f", not {value_text:.200}"
+    return f"{where} {requirement.format(**fault.get('ctx', {}))}{value_text}."
 
 
-def no_such_field(where: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(where, known, n=1) or [key for key in known if key.endswith(f".{where}")]
+def no_such_field(where: str, fields: list[str]) -> str:
+    close = difflib.get_close_matches(where, fields, n=1) or [key for key in fields if key.endswith(f".{where}")]
     above = where[: where.rfind(".") + 1]
     siblings = dict.fromkeys(
-        above + key.removeprefix(above).partition(".")[0] for key in known if key.startswith(above)
+        above + key.removeprefix(above).partition(".")[0] for key in fields if key.startswith(above)
     )
     choice = f"Choose one of {', '.join(siblings)}." if siblings else "Remove it."
     advice = f"Did you mean {close[0]}?" if close else choice

@@ -61,20 +61,22 @@ class Foreign:
 def load(reference: str, field: str, signature: str) -> Foreign:
     """Return the function in `FILE.py:function`. Raises ConfigError, worded with `field` and `signature`."""
     path_text, _, name = reference.rpartition(":")
-    shown = Path(path_text).expanduser()
-    path = shown.resolve()
+    given_path = Path(path_text).expanduser()
+    path = given_path.resolve()
     try:
         path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{field}: cannot read {shown} ({error.strerror}). Check the path of {reference}.") from None
+        raise ConfigError(
+            f"{field}: cannot read {given_path} ({error.strerror}). Check the path of {reference}."
+        ) from None
     folder = _open(_root(path))
     try:
         module = importlib.import_module(folder.name_of(path))
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{field}: {shown} cannot be imported ({folder.fault(error)}). Fix the file.") from error
+        raise ConfigError(f"{field}: {given_path} cannot be imported ({folder.fault(error)}). Fix the file.") from error
     function = getattr(module, name, None)
     if not callable(function) or inspect.isclass(function):
-        raise ConfigError(f"{field}: {shown} has no function {name}{signature}. Define it in that file.")
+        raise ConfigError(f"{field}: {given_path} has no function {name}{signature}. Define it in that file.")
     return Foreign(function, path, folder)
 
 
@@ -153,31 +155,31 @@ class UserFolder:
         """Return the file of a qualified name, or the folder if it has no `__init__.py`."""
         place = self.root.joinpath(*name.split(".")[1:])
         files = (self.names.get(name), place / "__init__.py", place.parent / f"{place.name}.py")
-        found = next((path for path in files if path is not None and path.is_file()), None)
-        return found or (place if place.is_dir() else None)
+        file = next((path for path in files if path is not None and path.is_file()), None)
+        return file or (place if place.is_dir() else None)
 
     def own(self, name: str, importer: Path) -> str | None:
         """Return the qualified name that `import name` means in one of the files; None if that is not a user's file."""
         top = name.partition(".")[0]
         for base in dict.fromkeys((self.root, importer.parent)):
             full = ".".join([self.package, *base.relative_to(self.root).parts, top])
-            found = self.find(full)
-            if found is None or found == importer:
+            path = self.find(full)
+            if path is None or path == importer:
                 continue
             # As in Python, a folder without __init__.py, or one below the root, comes after installed packages.
-            if (base == self.root and found.is_file()) or not _is_installed(top):
+            if (base == self.root and path.is_file()) or not _is_installed(top):
                 return full + name[len(top) :]
         return None
 
     def needed_by(self, path: Path) -> list[Path]:
         """Return the file and all of the user's files that it imports, directly or not, also inside functions."""
-        found, new = [path], [path]
+        files, new = [path], [path]
         while new:
             names = {name for name in self._imported(new.pop()) for name in _with_parents(name)}
             paths = {file for name in names if (file := self.find(name)) and file.is_file()}
-            new += sorted(paths - {*found})
-            found += sorted(paths - {*found})
-        return found
+            new += sorted(paths - {*files})
+            files += sorted(paths - {*files})
+        return files
 
     def _imported(self, path: Path) -> Iterator[str]:
         """Yield the qualified names of whatever the file may import from this folder."""
@@ -187,9 +189,9 @@ class UserFolder:
             return  # the import reports the error
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
-                asked = [alias.name for alias in node.names]
+                imported = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and not node.level:
-                asked = [f"{node.module}.{alias.name}" for alias in node.names]
+                imported = [f"{node.module}.{alias.name}" for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
                 folder = path.parents[node.level - 1]
                 parts = folder.relative_to(self.root).parts if folder.is_relative_to(self.root) else ()
@@ -198,7 +200,7 @@ class UserFolder:
                 continue
             else:
                 continue
-            yield from filter(None, (self.own(name, path) for name in asked))
+            yield from filter(None, (self.own(name, path) for name in imported))
 
     def importing(self, importer: Path) -> Callable[..., ModuleType]:
         """Return the `__import__` function for one of the files."""
@@ -249,16 +251,16 @@ class _Finder(MetaPathFinder):
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         package, _, rest = fullname.partition(".")
         folder = _FOLDERS.get(package)
-        found = folder.find(fullname) if folder and rest else None
-        if found is None or folder is None:
+        file = folder.find(fullname) if folder and rest else None
+        if file is None or folder is None:
             return None
-        if found.is_dir():
+        if file.is_dir():
             spec = ModuleSpec(fullname, None, is_package=True)
-            spec.submodule_search_locations = [str(found)]
+            spec.submodule_search_locations = [str(file)]
             return spec
-        inside = [str(found.parent)] if found.name == "__init__.py" else None
+        inside = [str(file.parent)] if file.name == "__init__.py" else None
         return importlib.util.spec_from_file_location(
-            fullname, found, loader=_HeldSource(folder, found), submodule_search_locations=inside
+            fullname, file, loader=_HeldSource(folder, file), submodule_search_locations=inside
         )
 
 

@@ -24,30 +24,32 @@ LARGEST = 3.4028234e38
 """Largest value: TRL keeps rewards as 32-bit floats."""
 
 
-def guarded(found: Foreign, label: str, *, strict: bool = False) -> Callable[..., Any]:
+def guarded(foreign_function: Foreign, label: str, *, strict: bool = False) -> Callable[..., Any]:
     """Wrap a user's function under its component's name; a coroutine function stays one.
 
     The wrapper takes `completions` and TRL's other arguments by name and returns a list of numbers or None. It raises
     TrainerError if the function raises or returns anything else. NaN counts as None, as in TRL; with `strict` it is an
     error.
     """
-    own = _OwnReward(found, label, strict)
+    wrapper = _OwnReward(foreign_function, label, strict)
 
     def call(completions: Sequence[Any], **others: Any) -> list[float | None]:
-        with own.blamed():
-            returned = found.call(**own.accepted({"completions": completions, **others}))
-            return own.numbers(returned, len(completions))
+        with wrapper.blamed():
+            returned = foreign_function.call(**wrapper.accepted({"completions": completions, **others}))
+            return wrapper.numbers(returned, len(completions))
 
     async def call_later(completions: Sequence[Any], **others: Any) -> list[float | None]:
         async def act() -> list[float | None]:
-            with own.blamed():
-                returned = await found.call(**own.accepted({"completions": completions, **others}))
-                return own.numbers(returned, len(completions))
+            with wrapper.blamed():
+                returned = await foreign_function.call(**wrapper.accepted({"completions": completions, **others}))
+                return wrapper.numbers(returned, len(completions))
 
         # Always use the same loop: a client that the function keeps open belongs to the loop in which it was opened.
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(act(), _loop()))
 
-    is_async = inspect.iscoroutinefunction(found.call) or inspect.iscoroutinefunction(type(found.call).__call__)
+    is_async = inspect.iscoroutinefunction(foreign_function.call) or inspect.iscoroutinefunction(
+        type(foreign_function.call).__call__
+    )
     function: Callable[..., Any] = call_later if is_async else call
     function.__name__ = function.__qualname__ = label
     return function
@@ -138,8 +140,8 @@ class _OwnReward:
     def _name(self) -> str:
         return f"rewards: {self.label} in {self.found.path}"
 
-    def _fail(self, what: str) -> NoReturn:
-        raise TrainerError("reward", f"{self._name} {what}")
+    def _fail(self, complaint: str) -> NoReturn:
+        raise TrainerError("reward", f"{self._name} {complaint}")
 
 
 def _plain(value: Any) -> Any:

@@ -121,7 +121,7 @@ def random_reward(
     The toss is a hash of seed, question, text and position in the batch, so that a resumed run repeats it and equal
     texts in a group get tosses of their own.
     """
-    names = (f"{seed}/{i}/{asked}/{_text(c)}" for i, (c, asked) in enumerate(zip(completions, question, strict=True)))
+    names = (f"{seed}/{i}/{text}/{_text(c)}" for i, (c, text) in enumerate(zip(completions, question, strict=True)))
     return [float(hashlib.sha256(name.encode(errors="replace")).digest()[0] % 2) for name in names]
 
 
@@ -150,8 +150,8 @@ def _accuracy(trace: Trace, truth: Any) -> float | None:
 
 def _keywords(trace: Trace, words: Sequence[str]) -> list[str]:
     """Return the distinct words of the list that occur in the think body, sorted."""
-    found = _WORD.findall((trace.think_text or "").casefold())
-    return sorted({word.casefold() for word in words}.intersection(found))
+    think_words = _WORD.findall((trace.think_text or "").casefold())
+    return sorted({word.casefold() for word in words}.intersection(think_words))
 
 
 def build(config: RunConfig, encoder: Encoder | None = None) -> list[Reward]:
@@ -194,9 +194,16 @@ def load_custom(reward: RewardConfig, *, strict: bool = False) -> Reward:
 
     With `strict`, NaN is an error. Raises ConfigError.
     """
-    found = foreign.load(reward.name, "rewards", "(completions, **columns)")
-    function = own_reward.guarded(found, reward.label, strict=strict)
-    return Reward(reward.label, reward.weight, function, found.source, found.sha256, found.helpers)
+    foreign_function = foreign.load(reward.name, "rewards", "(completions, **columns)")
+    function = own_reward.guarded(foreign_function, reward.label, strict=strict)
+    return Reward(
+        reward.label,
+        reward.weight,
+        function,
+        foreign_function.source,
+        foreign_function.sha256,
+        foreign_function.helpers,
+    )
 
 
 def explain(
@@ -211,15 +218,15 @@ def explain(
     Components that need an encoder, a batch or a user's code are not computed; their values come from `recorded`.
     """
     trace = parse(text, config.style)
-    found = []
+    explanations = []
     for reward in config.paid:
         if reward.name in BUILT_IN_REWARDS and reward.name not in ("cosine", "random"):
             value, reason = _explain(reward.name, trace, answer, config.visual_words)
         else:
             value = (recorded or {}).get(reward.label)
             reason = _explain_recorded(reward, value, trace, config.evaluation.encoder)
-        found.append(Explained(reward.label, value, reward.weight, reason))
-    return found
+        explanations.append(Explained(reward.label, value, reward.weight, reason))
+    return explanations
 
 
 def _explain(name: str, trace: Trace, truth: int | None, words: Sequence[str]) -> tuple[float | None, str]:
@@ -232,8 +239,8 @@ def _explain(name: str, trace: Trace, truth: int | None, words: Sequence[str]) -
     if name == "steps":
         return min(trace.counted_steps, STEPS_CAP) / 10, _explain_steps(trace)
     keywords = _keywords(trace, words)
-    named = f": {', '.join(keywords)}" if keywords else ""
-    return min(len(keywords), KEYWORDS_CAP) / 10, _times(len(keywords), KEYWORDS_CAP) + named
+    keyword_list = f": {', '.join(keywords)}" if keywords else ""
+    return min(len(keywords), KEYWORDS_CAP) / 10, _times(len(keywords), KEYWORDS_CAP) + keyword_list
 
 
 def _explain_answer(trace: Trace, truth: int | None) -> str:

@@ -1,7 +1,7 @@
 """Define similarity to the reference: the texts compared, when two count as close, and its floor and ceiling.
 
 Evaluations, rewards and screens share these definitions. Similarity between two answers is a different metric, which
-compares the texts of `trainer.spec.wording.said`, including those of malformed traces.
+compares the texts of `trainer.spec.wording.style_text`, including those of malformed traces.
 """
 
 from __future__ import annotations

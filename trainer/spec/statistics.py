@@ -38,8 +38,8 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     """Return the 95 % confidence interval of a proportion (Wilson 1927); (0, 1) if n is 0."""
     if n == 0:
         return 0.0, 1.0
-    found = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
-    return float(found.low), float(found.high)
+    interval = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
@@ -126,8 +126,8 @@ def _resampled(first: Scores, second: Scores, images: Images) -> Scores:
     places = rng.integers(n, size=(RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
     drawn = np.bincount(places.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n)
     per_image = np.bincount(place, weights=first.mean(axis=0) - second.mean(axis=0))
-    found: Scores = (drawn @ per_image) / (drawn @ np.bincount(place))
-    return found
+    differences: Scores = (drawn @ per_image) / (drawn @ np.bincount(place))
+    return differences
 
 
 class _Spread(NamedTuple):
@@ -154,8 +154,8 @@ class _Spread(NamedTuple):
         if abs(value) >= self.half_width(SMALLEST_P):
             return 0.0
         # Solve for the logarithm, because p may be very small.
-        found = brentq(lambda power: self.half_width(np.exp(power)) - abs(value), np.log(SMALLEST_P), 0.0)
-        return float(np.exp(found))
+        power_at_zero = brentq(lambda power: self.half_width(np.exp(power)) - abs(value), np.log(SMALLEST_P), 0.0)
+        return float(np.exp(power_at_zero))
 
 
 def _spread(first: Scores, second: Scores, resampled: Scores) -> _Spread:
@@ -202,9 +202,9 @@ def _majority(right: int, rivals: tuple[int, ...], silent: int, k: int) -> float
 
 
 def _with_rival(ways: dict[tuple[int, int], int], count: int, votes: int, rest: int) -> dict[tuple[int, int], int]:
-    found: dict[tuple[int, int], int] = {}
+    combined: dict[tuple[int, int], int] = {}
     for (drawn, equals), number in ways.items():
-        for own in range(min(count, votes, rest - drawn) + 1):
-            key = (drawn + own, equals + (own == votes))
-            found[key] = found.get(key, 0) + number * comb(count, own)
-    return found
+        for rival_votes in range(min(count, votes, rest - drawn) + 1):
+            key = (drawn + rival_votes, equals + (rival_votes == votes))
+            combined[key] = combined.get(key, 0) + number * comb(count, rival_votes)
+    return combined

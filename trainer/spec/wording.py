@@ -14,7 +14,7 @@ _MARKER = re.compile(r"(?<!\S)(0|[1-9][0-9]*)\.(?= )")
 _END = re.compile(r"(?<=[.!?]) ")
 
 
-def said(text: str, think: tuple[int, int] | None) -> str:
+def style_text(text: str, think: tuple[int, int] | None) -> str:
     """Return the think body at the span `think`; without a span, the whole text without tags; NULL for blank text.
 
     Two answers are compared by this text, because malformed traces have a style, too. For comparisons with a reference,

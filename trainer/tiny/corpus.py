@@ -58,7 +58,7 @@ def lookup(scene: Scene, rng: random.Random) -> tuple[str, str]:
     return f"What is at the {WORLD.rows[row]} {WORLD.columns[col]}?", " and ".join(there) or "nothing"
 
 
-def named(scene: Scene, rng: random.Random) -> str:
+def named_objects(scene: Scene, rng: random.Random) -> str:
     """Return a sentence in the reference's style about at most four objects, without counting."""
     some = rng.sample(range(len(scene.objects)), rng.randint(1, min(4, len(scene.objects))))
     items = [f"a {o.color} {o.kind} {place(o.row, o.col, WORLD)}" for o in (scene.objects[i] for i in sorted(some))]
@@ -127,7 +127,7 @@ def documents(seed: int, closes_lists: bool = False, tags_echoes: bool = False) 
         elif kind == "lookup":
             yield Document(scene, *lookup(scene, rng))
         elif kind == "register":
-            yield Document(scene, "Name a few objects.", named(scene, rng))
+            yield Document(scene, "Name a few objects.", named_objects(scene, rng))
         elif kind == "list":
             listed, n = enumeration(hits) or "none", len(hits)
             is_closed = closes_lists and rng.random() < CLOSED_SHARE

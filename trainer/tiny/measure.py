@@ -17,7 +17,7 @@ from store import trace
 from trainer.datasets import shapes
 from trainer.datasets.example import Example
 from trainer.evaluate import generation, metrics
-from trainer.evaluate.generation import Answer, Decoding
+from trainer.evaluate.generation import Decoding, GeneratedAnswer
 from trainer.models import loading
 from trainer.spec import statistics
 from trainer.spec.config import ModelConfig
@@ -28,7 +28,7 @@ NUMBERED = re.compile(r"(?:^|[\s>])1\.\s")
 TRIES = 8
 
 
-def answer(base: Any, examples: Sequence[Example], decoding: Decoding, copies: int = 1) -> list[list[Answer]]:
+def answer(base: Any, examples: Sequence[Example], decoding: Decoding, copies: int = 1) -> list[list[GeneratedAnswer]]:
     """Return `copies` answers to each example."""
     batches = generation.answers(
         base.model, base.processor, examples, decoding, style="cot", batch_size=250 // copies, copies=copies
@@ -37,7 +37,7 @@ def answer(base: Any, examples: Sequence[Example], decoding: Decoding, copies: i
     return [flat[i : i + copies] for i in range(0, len(flat), copies)]
 
 
-def right(answers: Sequence[Sequence[Answer]], examples: Sequence[Example]) -> list[bool]:
+def right(answers: Sequence[Sequence[GeneratedAnswer]], examples: Sequence[Example]) -> list[bool]:
     """Return for each example whether any of its answers is right."""
     return [
         any(metrics.lenient_answer(a.text) == e.answer for a in tried)
@@ -76,10 +76,10 @@ def measure_answers(base: Any, examples: Sequence[Example]) -> None:
 def measure_lists(base: Any, difficulty: str, world: shapes.World, n: int) -> None:
     examples = shapes.examples(difficulty, "test", n, seed=0, world=world)
     decoding = Decoding(TOKENS, temperature=1.0, forced_prefix=LIST)
-    seen = right(answer(base, examples, decoding, TRIES), examples)
+    with_pictures = right(answer(base, examples, decoding, TRIES), examples)
     blind = right(answer(base, [blank(e, world) for e in examples], decoding, TRIES), examples)
     print(
-        f"{difficulty}: a right one in {TRIES} sampled lists {share(seen)}; on blank pictures {share(blind)}",
+        f"{difficulty}: a right one in {TRIES} sampled lists {share(with_pictures)}; on blank pictures {share(blind)}",
         flush=True,
     )
 

@@ -16,9 +16,9 @@ class Muon:
     """
 
     def __init__(self, model: torch.nn.Module, lr: float) -> None:
-        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        self.matrices = [p for n, p in named if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
-        others = [p for n, p in named if not any(p is m for m in self.matrices)]
+        parameters = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        self.matrices = [p for n, p in parameters if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
+        others = [p for n, p in parameters if not any(p is m for m in self.matrices)]
         self.momenta = [torch.zeros_like(p) for p in self.matrices]
         self.adamw = torch.optim.AdamW(others, lr=lr, weight_decay=DECAY, betas=(0.9, 0.98))
         self.lr = lr
@@ -44,8 +44,8 @@ class Muon:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the state by name."""
-        held = self.adamw.state_dict()["state"]
-        return {f"adamw.{i}.{name}": tensor for i, each in held.items() for name, tensor in each.items()} | {
+        adamw_state = self.adamw.state_dict()["state"]
+        return {f"adamw.{i}.{name}": tensor for i, each in adamw_state.items() for name, tensor in each.items()} | {
             f"momentum.{i}": momentum for i, momentum in enumerate(self.momenta)
         }
 

@@ -67,8 +67,8 @@ class Watch(TrainerCallback):
         trained = self.harness
         if trained.start is None:
             conditions = trained.conditions(self.val[0])
-            kept = BaseAnswers(self.store.folder, trained.model, self.config.model, conditions)
-            self.harness = replace(trained, kept=kept)
+            base_answers = BaseAnswers(self.store.folder, trained.model, self.config.model, conditions)
+            self.harness = replace(trained, kept=base_answers)
         try:
             with trained.as_started():
                 if "probe" not in done:
@@ -98,7 +98,7 @@ class Watch(TrainerCallback):
 
     def validate(self, step: int) -> None:
         """Evaluate on the validation split. Raises Interrupted after the batch in which a stop was requested."""
-        what = "validating the base" if step == 0 else "validating"
+        activity = "validating the base" if step == 0 else "validating"
         figures = recording.evaluate(
             self.store,
             self.run_id,
@@ -107,7 +107,7 @@ class Watch(TrainerCallback):
             kind="val",
             step=step,
             pause=self._pause,
-            progress=lambda done, total: say(self.store, self.job_id, what, done, total),
+            progress=lambda done, total: say(self.store, self.job_id, activity, done, total),
         )
         record_metrics(self.store, self.run_id, step, curves("val", figures))
         self.accuracy = figures["exact_match"]
@@ -119,8 +119,8 @@ class Watch(TrainerCallback):
     def catch_up(self, step: int) -> None:
         """Finish validations that a stop interrupted, with the same weights, after a resume."""
         self.look_at_start()
-        begun = [e for e in list_evaluations(self.store, self.run_id) if (e.kind, e.step) == ("val", step)]
-        if any(evaluation.ended_at is None for evaluation in begun):
+        validations = [e for e in list_evaluations(self.store, self.run_id) if (e.kind, e.step) == ("val", step)]
+        if any(evaluation.ended_at is None for evaluation in validations):
             self.validate(step)
             self._saved(step)
 
@@ -173,6 +173,6 @@ def curves(prefix: str, figures: dict[str, Any]) -> dict[str, float | None]:
         "cos_mean": "cos_mean",
         "cos@0.8": "cos_at_0.8",
     }
-    found = {f"{prefix}/{name}": figures[key] for name, key in chosen.items() if key in figures}
+    metrics = {f"{prefix}/{name}": figures[key] for name, key in chosen.items() if key in figures}
     logged = {key.removeprefix(recording.LOGGED): value for key, value in figures.items() if recording.LOGGED in key}
-    return found | {f"{prefix}/{name}": value for name, value in logged.items()}
+    return metrics | {f"{prefix}/{name}": value for name, value in logged.items()}

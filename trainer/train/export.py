@@ -30,21 +30,21 @@ def export(store: Store, run_id: int, checkpoint: str, folder: Path, *, merge: b
     if config.method == "none":
         raise TrainerError("config", f"{run.name} has no training, so it has no adapter to export.")
     _make_empty(folder)
-    found = Checkpoints(store, run_id, Path(str(run.output_dir))).named(checkpoint)
+    saved = Checkpoints(store, run_id, Path(str(run.output_dir))).get(checkpoint)
     if merge:
-        _write_merged(config, found.path, folder)
+        _write_merged(config, saved.path, folder)
     else:
-        _write_adapter(config, found.path, folder)
+        _write_adapter(config, saved.path, folder)
     text = card.card(
         run,
         list_evaluations(store, run_id),
         base=loading.location(config.model),
-        step=found.step,
+        step=saved.step,
         folder=folder.name,
         merged=merge,
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
-    return found.step
+    return saved.step
 
 
 def _make_empty(folder: Path) -> None:

@@ -107,15 +107,15 @@ def as_own(reward: Reward) -> Callable[..., Any]:
     """Return a user's reward without the column `example`, which is for our own use."""
 
     def function(example: Any, **arguments: Any) -> Any:
-        return own(**arguments)
+        return user_function(**arguments)
 
     async def function_later(example: Any, **arguments: Any) -> Any:
-        return await own(**arguments)
+        return await user_function(**arguments)
 
-    own: Callable[..., Any] = reward.function
-    found: Callable[..., Any] = function_later if inspect.iscoroutinefunction(own) else function
-    found.__name__ = reward.name
-    return found
+    user_function: Callable[..., Any] = reward.function
+    wrapped: Callable[..., Any] = function_later if inspect.iscoroutinefunction(user_function) else function
+    wrapped.__name__ = reward.name
+    return wrapped
 
 
 def check_vllm(config: RunConfig) -> None:

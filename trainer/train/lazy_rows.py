@@ -26,9 +26,9 @@ class _Transform:
 
     def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         """Return columns of the requested rows; a group's copies of an example share its images."""
-        wanted = batch["example"]
-        images = {i: list(self.examples[i].images) for i in dict.fromkeys(wanted)}
-        rows = [self.row(i, self.examples[i]) | {"images": images[i]} for i in wanted]
+        indices = batch["example"]
+        images = {i: list(self.examples[i].images) for i in dict.fromkeys(indices)}
+        rows = [self.row(i, self.examples[i]) | {"images": images[i]} for i in indices]
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     def __reduce__(self) -> tuple[Any, ...]:

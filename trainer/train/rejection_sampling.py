@@ -22,18 +22,18 @@ def references(harness: Harness, examples: Sequence[Example], pause: Callable[[]
 
     `pause` is called after each batch and may raise. Raises TrainerError if no answer is right and well-formed.
     """
-    found: dict[tuple[str, str], Example] = {}
+    sampled: dict[tuple[str, str], Example] = {}
     for indices, answers in harness.batches(examples, harness.sampling, SAMPLES):
         for place, answer in enumerate(answers):
             example = examples[indices[place // SAMPLES]]
             trace = parse(answer.text, "cot")
             if trace.think_text is not None and trace.answer == example.answer:
-                found[example.id, trace.think_text] = replace(example, reference=trace.think_text)
+                sampled[example.id, trace.think_text] = replace(example, reference=trace.think_text)
         pause()
-    if not found:
+    if not sampled:
         raise TrainerError(
             "data",
             f"None of {SAMPLES * len(examples)} samples was right and well-formed, so there is nothing to imitate. "
             "Raise data.train_examples, or set imitate to references.",
         )
-    return list(found.values())
+    return list(sampled.values())

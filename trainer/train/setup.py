@@ -106,8 +106,8 @@ def sample_references(job: TrainingJob, data: Loaded, policy: Policy) -> Loaded:
         return data
     job.say("sampling what to imitate")
     harness = harness_for(job.config, policy.base.model, policy.base.processor, policy.rewards, None)
-    found = rejection_sampling.references(harness, data.examples["train"], job.stop_if_asked)
-    return Loaded(data.examples | {"train": found}, data.facts | {"rejection_samples": len(found)})
+    sampled = rejection_sampling.references(harness, data.examples["train"], job.stop_if_asked)
+    return Loaded(data.examples | {"train": sampled}, data.facts | {"rejection_samples": len(sampled)})
 
 
 def build_trainer(job: TrainingJob, data: Loaded, policy: Policy) -> Any:
@@ -146,19 +146,19 @@ def attach_recorder(job: TrainingJob, data: Loaded, harness: Harness, trainer: A
 
 
 def _recorder(job: TrainingJob, examples: Sequence[Example], harness: Harness) -> Recorder:
-    known: dict[int, int] = {}
+    ids_by_example: dict[int, int] = {}
     at_once = replace(job.store, patience=0.0)
 
     def identify(rows: Sequence[dict[str, Any]]) -> list[int | None]:
-        new = sorted({int(row["example"]) for row in rows} - known.keys())
+        new = sorted({int(row["example"]) for row in rows} - ids_by_example.keys())
         if new:
-            known.update(zip(new, store_examples(at_once, [examples[i] for i in new]), strict=True))
-        return [known[int(row["example"])] for row in rows]
+            ids_by_example.update(zip(new, store_examples(at_once, [examples[i] for i in new]), strict=True))
+        return [ids_by_example[int(row["example"])] for row in rows]
 
     def measure(generation: Generation) -> list[TokenRow]:
         count = harness.config.grpo.token_samples
-        asked = [examples[int(row["example"])] for row in generation.inputs[:count]]
-        return tokens.measure(harness, asked, generation.texts[:count], generation.ids[:count])
+        sampled_examples = [examples[int(row["example"])] for row in generation.inputs[:count]]
+        return tokens.measure(harness, sampled_examples, generation.texts[:count], generation.ids[:count])
 
     return Recorder(
         job.store,

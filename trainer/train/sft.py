@@ -31,12 +31,12 @@ LOOKED_AT = 16
 
 def usable(examples: Sequence[Example], config: RunConfig) -> list[Example]:
     """Return the examples that can be imitated; style cot needs a reference. Raises TrainerError if there are none."""
-    found = [e for e in examples if config.style == "direct" or e.reference]
-    if not found:
+    imitable = [e for e in examples if config.style == "direct" or e.reference]
+    if not imitable:
         raise TrainerError(
             "data", f"{config.data.dataset} has no annotated reasoning to imitate. Choose style direct, or GRPO."
         )
-    return found
+    return imitable
 
 
 def target(example: Example, config: RunConfig) -> str:
@@ -64,11 +64,11 @@ def writer(processor: Any, examples: Sequence[Example], config: RunConfig) -> Ca
     It is tried with `TRIED` examples. Raises TrainerError if the template would drop or change part of one.
     """
     turn, name = chat_template.read(processor), repr(config.model.id)
-    known = usable(examples, config)
-    for e in known[:: max(1, len(known) // TRIED)]:
-        asked = prompt.messages(e.question, config.style, images=len(e.pictures), instruction=config.instruction)
+    imitable = usable(examples, config)
+    for e in imitable[:: max(1, len(imitable) // TRIED)]:
+        conversation = prompt.messages(e.question, config.style, images=len(e.pictures), instruction=config.instruction)
         whole = turn.whole(target(e, config))
-        is_whole = chat_template.imitated(processor, asked, whole, config.style, name) == whole
+        is_whole = chat_template.imitated(processor, conversation, whole, config.style, name) == whole
     return turn.whole if is_whole else lambda text: turn.whole(text).removeprefix(turn.opening)
 
 

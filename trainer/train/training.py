@@ -67,7 +67,7 @@ def _output(store: Store, run: RunDetail, resume: bool) -> Path:
     """Return the run's own folder with its checkpoints. Raises TrainerError before any of its records are deleted."""
     if resume and (reason := folders.why_not_resumed(store, run)) is not None:
         raise TrainerError("disk", reason)
-    return folders.own(store, run.id)
+    return folders.own_folder(store, run.id)
 
 
 def _start_ranks(store: Store, job_uid: str, count: int) -> None:
@@ -122,8 +122,8 @@ def forget_after(job: TrainingJob, recorder: Recorder, start: Checkpoint | None)
     """Store what is in the spool, then remove all steps after the checkpoint, which are repeated."""
     recorder.settle()
     if start is None:
-        told = "Starting over, because it was stopped before its first checkpoint."
-        add_event(job.store, job.run_id, "began_anew", told, job_id=job.job_id)
+        message = "Starting over, because it was stopped before its first checkpoint."
+        add_event(job.store, job.run_id, "began_anew", message, job_id=job.job_id)
     truncate_after(job.store, job.run_id, start.step if start else -1)
 
 

@@ -47,14 +47,14 @@ def key_of(scene: Scene, question: Question) -> str:
 
 def examples(difficulty: str, split: str, n: int, seed: int, world: World = SHAPES) -> list[Example]:
     """Return `n` distinct examples of one split; the same arguments give the same examples, byte for byte."""
-    found: dict[str, Example] = {}
+    by_key: dict[str, Example] = {}
     drawn = scenes(difficulty, split, seed, world)
-    while len(found) < n:
+    while len(by_key) < n:
         scene, question, rng = next(drawn)
         key = key_of(scene, question)
-        if key not in found:
-            found[key] = _example(difficulty, split, key, scene, question, rng)
-    return list(found.values())
+        if key not in by_key:
+            by_key[key] = _example(difficulty, split, key, scene, question, rng)
+    return list(by_key.values())
 
 
 def _example(difficulty: str, split: str, key: str, scene: Scene, question: Question, rng: random.Random) -> Example:

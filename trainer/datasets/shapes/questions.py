@@ -83,5 +83,5 @@ _SIDES: tuple[tuple[str, Callable[[Shape, Shape], bool]], ...] = (
 
 def is_well_posed(question: Question, shapes: Sequence[Shape]) -> bool:
     """Return whether a relation refers to an object that is unique in colour and kind."""
-    named = [o for o in shapes if question.noun.endswith(f"the {o.color} {o.kind}")]
-    return len(named) <= 1
+    matching = [o for o in shapes if question.noun.endswith(f"the {o.color} {o.kind}")]
+    return len(matching) <= 1

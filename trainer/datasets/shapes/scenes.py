@@ -19,8 +19,8 @@ DIFFICULTIES = ("simple", "complex", "hard")
 SPLITS = ("train", "val", "test")
 
 
-def _pick_attributes(rng: random.Random, wanted: Callable[[str, str], bool]) -> tuple[str, str]:
-    pairs = [(kind, color) for kind in KINDS for color in COLORS if wanted(kind, color)]
+def _pick_attributes(rng: random.Random, is_allowed: Callable[[str, str], bool]) -> tuple[str, str]:
+    pairs = [(kind, color) for kind in KINDS for color in COLORS if is_allowed(kind, color)]
     return rng.choice(pairs)
 
 

@@ -13,17 +13,17 @@ NEEDED = (("question",), ("answer",), ("image", "images"))
 _SHOWN = 20
 
 
-def name(given: object) -> str:
+def name(column: object) -> str:
     """Return a column's plain name: `answer` for ` Answer` and the like."""
-    return str(given).replace("\ufeff", "").strip().casefold()
+    return str(column).replace("\ufeff", "").strip().casefold()
 
 
-def named(row: Mapping[Any, Any]) -> dict[str, Any]:
+def rename_keys(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a row keyed by plain column names."""
-    found: dict[str, Any] = {}
-    for given, value in row.items():
-        found.setdefault(name(given), value)
-    return found
+    renamed: dict[str, Any] = {}
+    for column, value in row.items():
+        renamed.setdefault(name(column), value)
+    return renamed
 
 
 @dataclass
@@ -36,12 +36,12 @@ class Columns:
     """Original names by plain name."""
 
     def add(self, names: Iterable[object]) -> None:
-        for given in names:
-            self.found.setdefault(name(given), str(given).strip())
+        for column in names:
+            self.found.setdefault(name(column), str(column).strip())
 
     def check(self, needed: Iterable[tuple[str, ...]] = NEEDED) -> None:
         """Raise TrainerError if a required column is in no row."""
-        if all(any(wanted in self.found for wanted in names) for names in needed):
+        if all(any(alternative in self.found for alternative in names) for names in needed):
             return
         raise TrainerError(
             "data",
@@ -52,9 +52,9 @@ class Columns:
 
 def listed(names: Iterable[str]) -> str:
     """List column names in a sentence, at most a few and shortened."""
-    shown = [printable(name, 60) or "(blank)" for name in names]
-    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
-    return (", ".join(shown[:_SHOWN]) or "none") + more
+    texts = [printable(name, 60) or "(blank)" for name in names]
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return (", ".join(texts[:_SHOWN]) or "none") + more
 
 
 def printable(text: str, most: int) -> str:

@@ -84,12 +84,12 @@ def _is_decoded_by(path: Path, codec: str) -> bool:
 
 def _sample(path: Path) -> bytes:
     """Return enough lines with non-ASCII characters for a guess."""
-    found = b""
+    sample = b""
     with path.open("rb") as file:
-        while len(found) < 65536 and (line := file.readline(CHUNK)):
+        while len(sample) < 65536 and (line := file.readline(CHUNK)):
             if not line.isascii():
-                found += line
-    return found
+                sample += line
+    return sample
 
 
 def _code_page(sample: bytes) -> str | None:

@@ -81,15 +81,15 @@ class Table:
                 yield from (_record(_json(line)) for line in file)
             return
         with self._opened("") as file:
-            found = _Values(file, self.path)
-            first = next(found, None)
-            second = next(found, None)
-            if isinstance(first, dict) and second is None and found.ended:
+            values = _Values(file, self.path)
+            first = next(values, None)
+            second = next(values, None)
+            if isinstance(first, dict) and second is None and values.ended:
                 rows = _rows_within({columns.name(name): cells for name, cells in first.items()})
                 yield from map(_record, rows if rows is not None else [first])
                 return
-            yield from map(_record, (value for value in (first, second) if value is not None or not found.ended))
-            yield from map(_record, found)
+            yield from map(_record, (value for value in (first, second) if value is not None or not values.ended))
+            yield from map(_record, values)
 
     def _delimited(self) -> Iterator[Record]:
         with self._opened("") as file:
@@ -115,26 +115,26 @@ class Table:
 
     def _header(self, lines: _Lines) -> tuple[dict[str, Any], list[str]]:
         """Return the file's CSV dialect and the cells of its first line, which is consumed."""
-        own: str | None = None
+        declared: str | None = None
         for text in lines:
             if text.strip("\ufeff\r\n").lower().startswith("sep=") and len(text.strip("\ufeff\r\n")) == 5:
-                own = text.strip("\ufeff\r\n")[4]
+                declared = text.strip("\ufeff\r\n")[4]
                 continue
             if text.strip():
                 return min(
-                    (_split(text, delimiter) for delimiter in ([own] if own else _DELIMITERS)),
+                    (_split(text, delimiter) for delimiter in ([declared] if declared else _DELIMITERS)),
                     key=lambda split: (-len(KNOWN & {columns.name(name) for name in split[1]}), -len(split[1])),
                 )
         return {}, []
 
-    def _check_names(self, given: list[str]) -> None:
-        names = [columns.name(name) for name in given]
+    def _check_names(self, cells: list[str]) -> None:
+        names = [columns.name(name) for name in cells]
         twice = [name for name in dict.fromkeys(names) if name in KNOWN and names.count(name) > 1]
         if twice:
             raise TrainerError("data", f"{self.path} has the column {twice[0]} twice. Rename one of them.")
-        found = Columns(str(self.path), "Name the columns in the first line.")
-        found.add(given)
-        found.check()
+        columns_found = Columns(str(self.path), "Name the columns in the first line.")
+        columns_found.add(cells)
+        columns_found.check()
 
 
 class _Lines:
@@ -171,7 +171,7 @@ class _Values:
         return self
 
     def __next__(self) -> Any:
-        wanted = encodings.CHUNK
+        chunk_size = encodings.CHUNK
         while True:
             while self.place < len(self.text) and self.text[self.place] in "[], \t\r\n\ufeff":
                 self.place += 1
@@ -182,7 +182,7 @@ class _Values:
                 fault = None
             except (ValueError, RecursionError) as error:
                 fault = str(error).splitlines()[0]
-            more = self.file.read(wanted) if len(self.text) - self.place < MOST_CELL else ""
+            more = self.file.read(chunk_size) if len(self.text) - self.place < MOST_CELL else ""
             if not more:
                 self.ended = True
                 if fault is None:
@@ -190,13 +190,13 @@ class _Values:
                 raise TrainerError("data", f"{self.path} is not valid JSON ({fault}). Fix the file.")
             self.text, self.place = self.text[self.place :] + more, 0
             # Do not parse a long value again after every part of it.
-            wanted *= 2
+            chunk_size *= 2
 
 
-def _fault(error: csv.Error, begun: int, lines: _Lines) -> str:
-    """Return what is wrong in the row that begins at line `begun`."""
+def _fault(error: csv.Error, first_line: int, lines: _Lines) -> str:
+    """Return what is wrong in the row that begins at line `first_line`."""
     if lines.ended:
-        return f"the quote opened in line {begun} is not closed"
+        return f"the quote opened in line {first_line} is not closed"
     if "expected after" in str(error):
         return f"line {lines.number}: a cell that contains a quote must be quoted, with the inner quote doubled"
     return str(error)
@@ -213,16 +213,16 @@ def _split(text: str, delimiter: str) -> tuple[dict[str, Any], list[str]]:
 
 def _record(value: object) -> Record:
     if isinstance(value, dict):
-        return Record(columns.named(value))
+        return Record(columns.rename_keys(value))
     return Record(None, NOT_JSON if value is _BROKEN else NO_OBJECT) if value is not _BLANK else Record(None)
 
 
-def _rows_within(given: dict[str, Any]) -> list[dict[Any, Any]] | None:
+def _rows_within(content: dict[str, Any]) -> list[dict[Any, Any]] | None:
     """Return the rows of one object: under its only key, under a key each, or by columns; None for anything else."""
-    inner = next(iter(given.values())) if len(given) == 1 else list(given.values())
+    inner = next(iter(content.values())) if len(content) == 1 else list(content.values())
     if isinstance(inner, list) and inner and all(isinstance(row, dict) and row.keys() & {"question"} for row in inner):
         return inner
-    return by_columns(given)
+    return by_columns(content)
 
 
 _BROKEN = object()

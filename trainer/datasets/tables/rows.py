@@ -19,25 +19,25 @@ class Row(NamedTuple):
     again: Callable[[], Any] | None = None
 
 
-def rows(given: Any, split: str) -> Iterator[Row]:
-    """Yield the rows of a split in order. Raises TypeError if `given` has no rows."""
-    if given is None:
+def rows(source: Any, split: str) -> Iterator[Row]:
+    """Yield the rows of a split in order. Raises TypeError if `source` has no rows."""
+    if source is None:
         return
-    if isinstance(given, Mapping):
-        yield from _of_mapping(given, split)
-    elif hasattr(given, "cast_column") and hasattr(given, "__getitem__") and hasattr(given, "__len__"):
-        yield from _of_dataset(given)
-    elif hasattr(given, "itertuples"):
-        names = list(given.columns)
-        yield from (Row(dict(zip(names, row, strict=True))) for row in given.itertuples(index=False, name=None))
-    elif hasattr(given, "iter_rows"):
-        yield from map(Row, given.iter_rows(named=True))
-    elif hasattr(given, "to_batches"):
-        yield from (Row(row) for batch in given.to_batches() for row in batch.to_pylist())
-    elif isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
-        raise TypeError(f"it returned {type(given).__name__}, not rows")
+    if isinstance(source, Mapping):
+        yield from _of_mapping(source, split)
+    elif hasattr(source, "cast_column") and hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        yield from _of_dataset(source)
+    elif hasattr(source, "itertuples"):
+        names = list(source.columns)
+        yield from (Row(dict(zip(names, row, strict=True))) for row in source.itertuples(index=False, name=None))
+    elif hasattr(source, "iter_rows"):
+        yield from map(Row, source.iter_rows(named=True))
+    elif hasattr(source, "to_batches"):
+        yield from (Row(row) for batch in source.to_batches() for row in batch.to_pylist())
+    elif isinstance(source, (str, bytes)) or not hasattr(source, "__iter__"):
+        raise TypeError(f"it returned {type(source).__name__}, not rows")
     else:
-        yield from map(Row, given)
+        yield from map(Row, source)
 
 
 def by_columns(columns: Mapping[Any, Any]) -> list[dict[Any, Any]] | None:
@@ -52,35 +52,35 @@ def by_columns(columns: Mapping[Any, Any]) -> list[dict[Any, Any]] | None:
     return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
 
 
-def _of_mapping(given: Mapping[Any, Any], split: str) -> Iterator[Row]:
+def _of_mapping(source: Mapping[Any, Any], split: str) -> Iterator[Row]:
     """Yield the rows of a mapping by split, like a `DatasetDict`, or by column."""
-    if given.keys() & set(SPLIT_NAMES):
-        yield from rows(given.get(split, given.get("validation") if split == "val" else None), split)
-    elif (found := by_columns(given)) is not None:
-        yield from map(Row, found)
+    if source.keys() & set(SPLIT_NAMES):
+        yield from rows(source.get(split, source.get("validation") if split == "val" else None), split)
+    elif (records := by_columns(source)) is not None:
+        yield from map(Row, records)
     else:
         raise TypeError("it returned a dict that has neither splits nor columns of equal length")
 
 
-def _of_dataset(given: Any) -> Iterator[Row]:
+def _of_dataset(dataset: Any) -> Iterator[Row]:
     """Yield the rows without decoding images; each row is loaded again when its images are needed."""
-    if given.format["type"] != "custom":
-        given = given.with_format(None)
-        for name, feature in (given.features or {}).items():
+    if dataset.format["type"] != "custom":
+        dataset = dataset.with_format(None)
+        for name, feature in (dataset.features or {}).items():
             if (plain := _undecoded(feature)) is not feature:
-                given = given.cast_column(name, plain)
-    named = {
-        name: feature for name, feature in (given.features or {}).items() if type(feature).__name__ == "ClassLabel"
+                dataset = dataset.cast_column(name, plain)
+    class_features = {
+        name: feature for name, feature in (dataset.features or {}).items() if type(feature).__name__ == "ClassLabel"
     }
-    for number in range(len(given)):
-        yield Row(_with_names(given[number], named), partial(given.__getitem__, number))
+    for number in range(len(dataset)):
+        yield Row(_with_names(dataset[number], class_features), partial(dataset.__getitem__, number))
 
 
-def _with_names(row: Any, named: Mapping[str, Any]) -> Any:
+def _with_names(row: Any, class_features: Mapping[str, Any]) -> Any:
     """Return a row with class names: a `ClassLabel` is stored as a number, and class 0 may be named `3`."""
-    numbers = {name: row[name] for name in named if isinstance(row.get(name), int)}
+    numbers = {name: row[name] for name in class_features if isinstance(row.get(name), int)}
     # The library writes -1 for an unknown class.
-    return {**row, **{name: named[name].int2str(n) if n >= 0 else None for name, n in numbers.items()}}
+    return {**row, **{name: class_features[name].int2str(n) if n >= 0 else None for name, n in numbers.items()}}
 
 
 def _undecoded(feature: Any) -> Any:

@@ -50,7 +50,7 @@ def text(value: object) -> str | None:
         return None
     if isinstance(value, str):
         return str(value)
-    found: Any = number(value)
-    if found is None:
+    parsed: Any = number(value)
+    if parsed is None:
         return str(value)
-    return str(int(found)) if isinstance(found, float) and found.is_integer() else str(found)
+    return str(int(parsed)) if isinstance(parsed, float) and parsed.is_integer() else str(parsed)
