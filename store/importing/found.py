@@ -207,7 +207,7 @@ class FoundRun:
 
         A writer that started before this one ended ran in parallel; one with other metrics is not another attempt.
         """
-        if later.begun is not None and self.at and later.begun + WHOLE_SECONDS < max(self.at.values()):
+        if later.started_at is not None and self.at and later.started_at + WHOLE_SECONDS < max(self.at.values()):
             return None
         shared = {name for row in self.metrics.values() for name in row}
         shared &= {name for row in later.metrics.values() for name in row}

@@ -77,7 +77,7 @@ def runs(path: str) -> Found:
 
 def _joined(parts: list[FoundRun]) -> FoundRun:
     """Merge the attempts of one run, earliest first."""
-    whole, *later = sorted(parts, key=lambda part: part.begun or 0.0)
+    whole, *later = sorted(parts, key=lambda part: part.started_at or 0.0)
     for part in later:
         whole.continue_with(part)
     return whole

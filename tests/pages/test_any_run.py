@@ -88,7 +88,7 @@ def test_facts_of_training_and_of_evaluations_are_told_apart(store: Store) -> No
     assert not contents(store, "evaluated").sampled.any and contents(store, "evaluated").evaluated.any
     assert not contents(store, "grounding").sampled.groups and contents(store, "grounding").sampled.images
     assert contents(store, "nothing") == Contents("none", *2 * [data_needs.Answers()])
-    assert not read_contents(store, 999).said.any
+    assert not read_contents(store, 999).answers.any
 
 
 def test_dead_groups_are_known_although_nothing_was_judged(store: Store) -> None:

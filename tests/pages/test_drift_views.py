@@ -114,8 +114,8 @@ def test_an_encoder_that_changed_starts_anew(seeded_store: Store, open_drift: Op
     found = vectors.drift(seeded_store, runs, used)
     new = set(embeddings.vectors(seeded_store, used.id, found.texts))
     for row, is_embedded in enumerate(found.embedded.tolist()):
-        assert is_embedded == (found.texts[found.place[row]] in new)
-    assert 0 < vectors.count_missing(seeded_store, runs, used) < len(found.place)
+        assert is_embedded == (found.texts[found.text_index[row]] in new)
+    assert 0 < vectors.count_missing(seeded_store, runs, used) < len(found.text_index)
     app = open_drift("Over training")
     assert "are left out because they are not embedded yet" in texts(app) and "version 2" in texts(app)
     assert app.button(key="embed")
@@ -129,10 +129,10 @@ def test_vectors_are_those_of_what_each_answer_said(seeded_store: Store) -> None
     found = vectors.drift(seeded_store, runs, used)
     answers = {row.id: row for run in runs for row in iter_predictions(seeded_store, run.id)}
     examples = get_examples(seeded_store, found.example_ids.tolist())
-    for place in range(0, len(found.place), 97):
-        row = answers[int(found.said.prediction_id[place])]
+    for place in range(0, len(found.text_index), 97):
+        row = answers[int(found.answers.prediction_id[place])]
         body = wording.style_text(row.text, row.think)
-        assert found.vectors[found.place[place]] == pytest.approx(vector(body), abs=1e-3)
+        assert found.vectors[found.text_index[place]] == pytest.approx(vector(body), abs=1e-3)
         reference = examples[row.example_id].reference
         assert reference and found.references[found.example[place]] == pytest.approx(vector(reference), abs=1e-3)
     assert np.isnan(found.null).all()

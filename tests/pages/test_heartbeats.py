@@ -41,12 +41,12 @@ def elsewhere(tmp_path: Path) -> tuple[Store, int]:
 def test_a_job_elsewhere_is_silent_from_when_its_heartbeat_was_last_seen_to_move(elsewhere: tuple[Store, int]) -> None:
     store, job_id = elsewhere
     clock = Clock()
-    pulse = HeartbeatMonitor(clock)
+    monitor = HeartbeatMonitor(clock)
 
     def said() -> str | None:
-        pulse.look(list_jobs(store, open_only=True))
+        monitor.update(list_jobs(store, open_only=True))
         run = replace(list_runs(store)[0], spoke_at=0.0)
-        return status.silence(run, 10.0**10, pulse.still_for(run.job_id, run.host))
+        return status.silence(run, 10.0**10, monitor.seconds_since_beat(run.job_id, run.host))
 
     assert said() is None
     clock.now = 50.0
@@ -67,10 +67,10 @@ def test_a_job_elsewhere_is_never_closed_from_here(elsewhere: tuple[Store, int])
 
 
 def test_a_job_of_this_host_is_judged_by_its_process() -> None:
-    pulse = HeartbeatMonitor(Clock())
-    assert pulse.still_for(1, identity.host()) is None
-    assert pulse.still_for(1, None) is None
-    assert pulse.still_for(1, "never-looked-at") is None
+    monitor = HeartbeatMonitor(Clock())
+    assert monitor.seconds_since_beat(1, identity.host()) is None
+    assert monitor.seconds_since_beat(1, None) is None
+    assert monitor.seconds_since_beat(1, "never-looked-at") is None
 
 
 def always_seven(store: Store) -> int:

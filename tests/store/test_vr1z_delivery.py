@@ -93,7 +93,7 @@ class Stubborn(Database):
     asked = 0
 
     def put(self, *_: Any, **__: Any) -> vr1z.Answer:
-        self.requested += 1
+        self.asked += 1
         return vr1z.Answer(0, 0, "r", ("0" * 64,))
 
 

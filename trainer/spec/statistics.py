@@ -154,8 +154,8 @@ class _Spread(NamedTuple):
         if abs(value) >= self.half_width(SMALLEST_P):
             return 0.0
         # Solve for the logarithm, because p may be very small.
-        power_at_zero = brentq(lambda power: self.half_width(np.exp(power)) - abs(value), np.log(SMALLEST_P), 0.0)
-        return float(np.exp(power_at_zero))
+        log_p = brentq(lambda power: self.half_width(np.exp(power)) - abs(value), np.log(SMALLEST_P), 0.0)
+        return float(np.exp(log_p))
 
 
 def _spread(first: Scores, second: Scores, resampled: Scores) -> _Spread:
