@@ -25,7 +25,7 @@ from app.compare.groups import Member
 from app.compare.selection import ComparedRuns
 from app.compare.tables import Table
 from app.report import button
-from app.shared import data, format, lacking
+from app.shared import data, data_needs, format
 from store.db.engine import Store
 from store.db.rows import EvaluationRow, Scores
 
@@ -48,15 +48,15 @@ def make_tables(evaluations: tuple[int, ...], _chosen: ComparedRuns, _store: Sto
     def scores(evaluation_id: int) -> Scores:
         return data.read_scores(evaluation_id)
 
-    scripts = [group for group in _chosen.groups if lacking.is_script(group.first)]
-    ours = [group for group in _chosen.groups if group not in scripts]
+    scripts = [group for group in _chosen.groups if data_needs.is_script(group.first)]
+    trained = [group for group in _chosen.groups if group not in scripts]
     always = (tables.style_drift, lambda g, s: tables.generalization(g, names, s), tables.ranks)
     on_request = (
         tables.recorded(scripts, names, scores),
-        tables.samples(ours, names, scores),
-        tables.faithfulness(ours),
+        tables.samples(trained, names, scores),
+        tables.faithfulness(trained),
     )
-    return [*(make(ours, scores) for make in always if ours), *(table for table in on_request if table.lines)]
+    return [*(make(trained, scores) for make in always if trained), *(table for table in on_request if table.lines)]
 
 
 @st.cache_data(max_entries=32, show_spinner="Resampling")
@@ -67,36 +67,36 @@ def make_gains(evaluations: tuple[int, ...], uid: str, _chosen: ComparedRuns) ->
 
 
 def finished(members: Sequence[Member]) -> tuple[int, ...]:
-    shown = [e for m in members for e in m.evaluations if e.kind in SHOWN_KINDS or groups.is_test(e)]
-    return tuple(sorted(each.id for each in shown if each.ended_at))
+    evaluations = [e for m in members for e in m.evaluations if e.kind in SHOWN_KINDS or groups.is_test(e)]
+    return tuple(sorted(each.id for each in evaluations if each.ended_at))
 
 
 def scripts_left_out(members: Sequence[Member]) -> None:
     """List the scripts that are missing from the tables, and why."""
-    needs = (lacking.EVALUATIONS, lacking.JUDGED_EVALUATIONS)
-    found: dict[str, list[str]] = {}
-    for run in (member.run for member in members if lacking.is_script(member.run)):
-        for why in lacking.lacking(data.read_contents(run.id), {run.name: needs}):
-            found.setdefault(why, []).append(run.name)
-    if found:
-        reasons = [f"{', '.join(names)} ({why})" for why, names in found.items()]
+    needs = (data_needs.EVALUATIONS, data_needs.JUDGED_EVALUATIONS)
+    names_by_reason: dict[str, list[str]] = {}
+    for run in (member.run for member in members if data_needs.is_script(member.run)):
+        for reason in data_needs.missing_parts(data.read_contents(run.id), {run.name: needs}):
+            names_by_reason.setdefault(reason, []).append(run.name)
+    if names_by_reason:
+        reasons = [f"{', '.join(names)} ({reason})" for reason, names in names_by_reason.items()]
         st.caption(format.literal(f"Not compared: {'; '.join(reasons)}."))
 
 
-def show_tables(found: Sequence[Table], members: Sequence[Member]) -> None:
+def show_tables(tables: Sequence[Table], members: Sequence[Member]) -> None:
     uids = {member.run.id: member.run.uid for member in members}
 
     def link(evaluation: EvaluationRow) -> str:
         return f"traces?run={uids[evaluation.run_id]}&view=Predictions&evaluation={evaluation.id}"
 
-    for table in found:
+    for table in tables:
         st.subheader(table.title, anchor=table.key)
         st.html(export.html_table(table, link))
 
 
 def choose_gains(chosen: ComparedRuns) -> list[Table]:
     """Let one group be chosen, and show how far it is ahead of every other; return that table if there is one."""
-    candidates = against.candidates([group for group in chosen.groups if not lacking.is_script(group.first)])
+    candidates = against.candidates([group for group in chosen.groups if not data_needs.is_script(group.first)])
     by_uid = {group.first.uid: name for name, group in selection.names(candidates).items()}
     if not by_uid:
         return []
@@ -108,22 +108,24 @@ def choose_gains(chosen: ComparedRuns) -> list[Table]:
     return [table]
 
 
-def downloads(store: Store, found: Sequence[Table], chosen: ComparedRuns, benchmark: str) -> None:
+def downloads(store: Store, compared_tables: Sequence[Table], chosen: ComparedRuns, benchmark: str) -> None:
     """Show the download buttons; each file is built when its button is clicked."""
 
     def report() -> str:
-        drawn = [
+        figures = [
             ("Accuracy against similarity", views.path_figure(chosen.groups)),
             (f"Accuracy by true count on {benchmark}", views.count_figure(chosen.groups, benchmark)),
             *equal_cost_view.every_budget(store, chosen.groups),
         ]
         facts = json.dumps(budgets.conditions(store, chosen.members, benchmark), indent=1, ensure_ascii=False)
-        return export.report("Vision-R1-Zero: comparison", found, [pair for pair in drawn if pair[1]], facts)
+        return export.report(
+            "Vision-R1-Zero: comparison", compared_tables, [pair for pair in figures if pair[1]], facts
+        )
 
     files = {
-        "Markdown": ("comparison.md", lambda: export.markdown(found)),
-        "LaTeX": ("comparison.tex", lambda: export.latex(found)),
-        "CSV": ("comparison.csv", lambda: export.comma_separated(found)),
+        "Markdown": ("comparison.md", lambda: export.markdown(compared_tables)),
+        "LaTeX": ("comparison.tex", lambda: export.latex(compared_tables)),
+        "CSV": ("comparison.csv", lambda: export.comma_separated(compared_tables)),
         "HTML report": ("comparison.html", report),
     }
     with st.container(horizontal=True):
@@ -134,16 +136,16 @@ def downloads(store: Store, found: Sequence[Table], chosen: ComparedRuns, benchm
 
 def body(store: Store, chosen: ComparedRuns) -> None:
     names = groups.benchmarks(chosen.members)
-    found = make_tables(finished(chosen.members), chosen, store)
-    show_tables(found, chosen.members)
-    found = [*found, *choose_gains(chosen)]
+    compared_tables = make_tables(finished(chosen.members), chosen, store)
+    show_tables(compared_tables, chosen.members)
+    compared_tables = [*compared_tables, *choose_gains(chosen)]
     scripts_left_out(chosen.members)
     methods = {group.first.method: group.first.uid for group in reversed(chosen.groups)}
     query = {"runs": ",".join(methods[name] for name in ("sft", "grpo") if name in methods)}
     st.page_link(DRIFT_PAGE, label="See how the styles differ", icon=":material/compare:", query_params=query)
     st.subheader("Details", anchor=False)
     benchmark = st.selectbox("Benchmark", names, key="compare.benchmark", width=260)
-    downloads(store, found, chosen, benchmark)
+    downloads(store, compared_tables, chosen, benchmark)
     with st.expander(
         "Conditions and budgets", icon=":material/rule:", key="compare.conditions", on_change="rerun"
     ) as rest:
@@ -186,7 +188,7 @@ if chosen.experiment is not None:
     is_open = progress.is_open(chosen.experiment)
     st.fragment(progress.progress, run_every=3.0 if is_open else None)(chosen.experiment, is_open)
 if not groups.benchmarks(chosen.members):
-    st.info(selection.nothing(chosen), icon=":material/info:")
+    st.info(selection.nothing_message(chosen), icon=":material/info:")
     scripts_left_out(chosen.members)
     st.page_link(LAUNCH_PAGE, label="Launch an experiment", icon=":material/rocket_launch:")
     st.stop()

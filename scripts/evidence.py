@@ -54,7 +54,7 @@ def found(store: Store, experiment: str) -> list[Table]:
     arms = get_experiment(store, experiment).arms
     evaluations, checkpoints = evaluations_by_run(store, list(arms)), checkpoints_by_run(store, list(arms))
     every_run = [Member(get_run(store, id), evaluations[id], checkpoints[id]) for id in arms]
-    members = [member for member in every_run if groups.tested(member, member.run.dataset)]
+    members = [member for member in every_run if groups.latest_test(member, member.run.dataset)]
     compared = groups.groups(members, arms)
     names = groups.benchmarks(members)
 
@@ -79,8 +79,8 @@ def arm_table(compared: Sequence[Group], names: Sequence[str], scores: groups.Ge
     """Return greedy exact match of every arm on every benchmark, with that of the lowest seed on its own dataset."""
     lines = []
     for group in compared:
-        measured = [groups.measured(group, name, scores) for name in names]
-        own = [test.metrics for m in group.members if (test := groups.tested(m, group.first.dataset))]
+        measured = [groups.measure_group(group, name, scores) for name in names]
+        own = [test.metrics for m in group.members if (test := groups.latest_test(m, group.first.dataset))]
         texts = (
             *(group.label, _rank(group), str(len(group.members))),
             *("–" if each is None else _share(each.estimate) for each in measured),
@@ -98,7 +98,7 @@ def emergence(store: Store, compared: Sequence[Group]) -> Table:
         for member in group.members:
             series = read_series(store, member.run.id, ["wellformed_share", "reasoning_steps", "correct_share"])
             steps, right = (series[name].value for name in ("reasoning_steps", "correct_share"))
-            test = groups.tested(member, member.run.dataset)
+            test = groups.latest_test(member, member.run.dataset)
             ends = [_mean(part) for values in (steps, right) for part in (values[:ENDS], values[-ENDS:])]
             texts = (
                 *(group.label, _rank(group), str(member.run.seed), _locked(series["wellformed_share"])),
@@ -129,7 +129,7 @@ def _mean(values: np.ndarray) -> float:
 
 def _locked(form: Series) -> str:
     """Return the update from which the format is locked in, by the rule of the Emergence page."""
-    at = milestones.emerged(form.value, milestones.LOCKED, milestones.LOCKED_SLACK)
+    at = milestones.first_above(form.value, milestones.LOCKED, milestones.LOCKED_SLACK)
     return "never" if at is None else str(form.step[at])
 
 

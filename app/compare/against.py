@@ -35,15 +35,20 @@ def gains(groups: Sequence[Group], chosen: Group, benchmarks: Sequence[str], sco
     others = [each for each in groups if each is not chosen and each.first.model == chosen.first.model]
     for other in others:
         for name in benchmarks:
-            own, found = (comparison.measured(each, name, scores) for each in (chosen, other))
-            if own is None or found is None:
+            chosen_measured, other_measured = (comparison.measure_group(each, name, scores) for each in (chosen, other))
+            if chosen_measured is None or other_measured is None:
                 continue
             contrast = comparison.contrast(chosen, other, name, scores)
-            shares = (own.estimate.value, found.estimate.value)
+            shares = (chosen_measured.estimate.value, other_measured.estimate.value)
             effect = f"{statistics.cohens_h(*shares):+.2f}" if contrast.accuracy else tables.NO_VALUE
             seeds, n = (str(contrast.seeds), str(contrast.n)) if contrast.accuracy else (tables.NO_VALUE,) * 2
-            words = (other.label, tables.rank_text(other), name, seeds, n)
-            cells = (*map(Cell, words), tables.share_cell(own), tables.share_cell(found), Cell(effect))
+            texts = (other.label, tables.rank_text(other), name, seeds, n)
+            cells = (
+                *map(Cell, texts),
+                tables.share_cell(chosen_measured),
+                tables.share_cell(other_measured),
+                Cell(effect),
+            )
             lines.append(TableLine(cells, contrast=contrast))
     head = ("Compared with", "Rank", "Benchmark", "Seeds", "n", chosen.label, "The other", "Cohen's h", "Ahead by", "p")
     rank = f" r{chosen.first.lora_rank}" if chosen.first.lora_rank else ""

@@ -51,16 +51,16 @@ def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
     lines = []
     for model in _models(groups):
         of_model = _trained_datasets(_lowest_rank([group for group in groups if group.first.model == model]))
-        sft = next((g for g in of_model if _is(g, "sft", "cot")), None)
+        sft = next((g for g in of_model if _matches(g, "sft", "cot")), None)
         for group in of_model:
-            right = comparison.measured(group, group.first.dataset, scores)
-            close = comparison.measured(group, group.first.dataset, scores, close=True)
+            right = comparison.measure_group(group, group.first.dataset, scores)
+            close = comparison.measure_group(group, group.first.dataset, scores, close=True)
             if right is None:
                 continue
             against = _contrast(group, sft, group.first.dataset, scores)
-            words = (model_name(group), group.label, rank_text(group), str(right.seeds), str(right.n))
+            texts = (model_name(group), group.label, rank_text(group), str(right.seeds), str(right.n))
             cells = (
-                *map(Cell, words),
+                *map(Cell, texts),
                 share_cell(right),
                 share_cell(close),
                 Cell(_figure(right, "wellformed")),
@@ -90,16 +90,16 @@ def style_drift(groups: Sequence[Group], scores: GetScores) -> Table:
 def generalization(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
     """Compare SFT with GRPO of the same model, style and rank on benchmarks that no run trained on."""
     lines = []
-    for grpo in (group for group in groups if _is(group, "grpo", None)):
+    for grpo in (group for group in groups if _matches(group, "grpo", None)):
         run = grpo.first
-        sft = _partner(groups, grpo, "sft", run.lora_rank)
+        sft = _counterpart(groups, grpo, "sft", run.lora_rank)
         for name in benchmarks:
-            if name == run.dataset or (right := comparison.measured(grpo, name, scores)) is None:
+            if name == run.dataset or (right := comparison.measure_group(grpo, name, scores)) is None:
                 continue
             base = _base(groups, grpo, name)
-            others = [comparison.measured(each, name, scores) if each else None for each in (base, sft)]
-            words = (model_name(grpo), name, grpo.label, rank_text(grpo), str(right.n))
-            cells = (*map(Cell, words), *map(share_cell, others), _best_sample(base, name), share_cell(right))
+            others = [comparison.measure_group(each, name, scores) if each else None for each in (base, sft)]
+            texts = (model_name(grpo), name, grpo.label, rank_text(grpo), str(right.n))
+            cells = (*map(Cell, texts), *map(share_cell, others), _best_sample(base, name), share_cell(right))
             lines.append(TableLine(cells, contrast=_contrast(grpo, sft, name, scores)))
     outcome = ("Before training", "SFT", "pass@k before training", "GRPO", "GRPO − SFT", "p")
     head = ("Model", "Benchmark", "Method", "Rank", "n", *outcome)
@@ -117,17 +117,17 @@ def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
     """Compare each method's ranks with its own lowest rank."""
     lines = []
     for lowest in groups:
-        same = [g for g in groups if g.first.lora_rank and _but_rank(g) == _but_rank(lowest)]
+        same = [g for g in groups if g.first.lora_rank and _without_rank(g) == _without_rank(lowest)]
         if not same or lowest is not same[0] or len(same) < 2:
             continue
         for group in same:
             dataset = group.first.dataset
-            if (right := comparison.measured(group, dataset, scores)) is None:
+            if (right := comparison.measure_group(group, dataset, scores)) is None:
                 continue
-            close = comparison.measured(group, dataset, scores, close=True)
-            words = (model_name(group), group.label, rank_text(group), str(right.seeds), str(right.n))
+            close = comparison.measure_group(group, dataset, scores, close=True)
+            texts = (model_name(group), group.label, rank_text(group), str(right.seeds), str(right.n))
             against = None if group is lowest else comparison.contrast(group, lowest, dataset, scores)
-            lines.append(TableLine((*map(Cell, words), share_cell(right), share_cell(close)), contrast=against))
+            lines.append(TableLine((*map(Cell, texts), share_cell(right), share_cell(close)), contrast=against))
     head = ("Model", "Method", "Rank", "Seeds", "n", "Exact match", COS_AT, "Δ vs lowest rank", "p")
     rows = [
         _reported(r.model, r.method, str(r.rank), "", "", _percent(r.accuracy), _percent(r.close), "", "")
@@ -140,35 +140,35 @@ def recorded(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScor
     """Compare the last evaluation of each script with that of the first script, by benchmark."""
     lines = []
     for name in benchmarks:
-        found = [(group, comparison.measured(group, name, scores)) for group in groups]
-        measured = [(group, right) for group, right in found if right is not None]
+        candidates = [(group, comparison.measure_group(group, name, scores)) for group in groups]
+        measured = [(group, right) for group, right in candidates if right is not None]
         for group, right in measured:
             run, first = group.first, measured[0][0]
-            words = (run.name, status.METHODS.get(run.method, run.method), model_name(group), name)
+            texts = (run.name, status.METHODS.get(run.method, run.method), model_name(group), name)
             where = (str(right.evaluations[0].step), str(right.n))
             against = None if group is first else comparison.contrast(group, first, name, scores)
-            lines.append(TableLine((*map(Cell, (*words, *where)), share_cell(right)), contrast=against))
+            lines.append(TableLine((*map(Cell, (*texts, *where)), share_cell(right)), contrast=against))
     head = ("Run", "Method", "Model", "Benchmark", "Step", "n", "Right", "Δ vs first run", "p")
     return with_verdicts("recorded", "Evaluations of scripts", head, lines, [])
 
 
 def samples(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
     """Compare samples of first seeds: does training find answers that the base never, or rarely, gave?"""
-    found = []
+    rows = []
     for group in groups:
         for name in benchmarks:
             evaluation = _sampled(group, name)
-            greedy = comparison.measured(Group(group.members[:1]), name, scores)
+            greedy = comparison.measure_group(Group(group.members[:1]), name, scores)
             if greedy and (evaluation or _sampled(_base(groups, group, name), name)):
-                found.append((group, name, greedy, evaluation))
-    drawn = {key for *_, each in found if each for key in each.metrics if key.startswith(("pass@", "maj@"))}
-    keys = sorted(drawn, key=lambda key: (not key.startswith("pass"), int(key.partition("@")[2])))
+                rows.append((group, name, greedy, evaluation))
+    sample_metrics = {key for *_, each in rows if each for key in each.metrics if key.startswith(("pass@", "maj@"))}
+    keys = sorted(sample_metrics, key=lambda key: (not key.startswith("pass"), int(key.partition("@")[2])))
     lines = []
-    for group, name, greedy, evaluation in found:
-        words = (model_name(group), group.label, rank_text(group), name, str(greedy.n))
+    for group, name, greedy, evaluation in rows:
+        texts = (model_name(group), group.label, rank_text(group), name, str(greedy.n))
         shares = [None if evaluation is None else evaluation.metrics.get(key) for key in keys]
         cells = [Cell(NO_VALUE) if share is None else Cell(f"{100 * share:.1f} %", evaluation) for share in shares]
-        lines.append(TableLine((*map(Cell, words), share_cell(greedy), *cells)))
+        lines.append(TableLine((*map(Cell, texts), share_cell(greedy), *cells)))
     notes = (
         "pass@k: probability that at least one of k samples is right. maj@k: probability that their most common answer "
         "is right. Both are means over all subsets of the samples. Greedy answers involve no sampling.",
@@ -181,15 +181,15 @@ def faithfulness(groups: Sequence[Group]) -> Table:
     """Return how often altered reasoning changed the answer, by checkpoint of each group's first seed."""
     lines = []
     for group in groups:
-        for each in group.members[0].evaluations:
-            if each.kind != "thinking" or each.ended_at is None:
+        for evaluation in group.members[0].evaluations:
+            if evaluation.kind != "thinking" or evaluation.ended_at is None:
                 continue
-            figures = each.metrics
+            figures = evaluation.metrics
             changed = [100 * figures[name] for name in ("changed", "changed_low", "changed_high")]
-            words = (model_name(group), group.label, rank_text(group), each.benchmark, str(each.step))
-            share = Cell(f"{changed[0]:.1f} % ({changed[1]:.1f}–{changed[2]:.1f})", each)
+            texts = (model_name(group), group.label, rank_text(group), evaluation.benchmark, str(evaluation.step))
+            share = Cell(f"{changed[0]:.1f} % ({changed[1]:.1f}–{changed[2]:.1f})", evaluation)
             rest = (Cell(str(figures["n"])), share, Cell(format.percent(figures.get("followed"))))
-            lines.append(TableLine((*map(Cell, words), Cell(str(each.conditions.get("thinking"))), *rest)))
+            lines.append(TableLine((*map(Cell, texts), Cell(str(evaluation.conditions.get("thinking"))), *rest)))
     head = (
         "Model",
         "Method",
@@ -258,8 +258,8 @@ def _models(groups: Sequence[Group]) -> list[str]:
 
 
 def _lowest_rank(groups: Sequence[Group]) -> list[Group]:
-    known = [group.first.lora_rank for group in groups if group.first.lora_rank]
-    return [group for group in groups if group.first.lora_rank in (None, min(known, default=None))]
+    known_ranks = [group.first.lora_rank for group in groups if group.first.lora_rank]
+    return [group for group in groups if group.first.lora_rank in (None, min(known_ranks, default=None))]
 
 
 def _trained_datasets(groups: Sequence[Group]) -> list[Group]:
@@ -268,12 +268,12 @@ def _trained_datasets(groups: Sequence[Group]) -> list[Group]:
     return [group for group in groups if not trained or group.first.dataset in trained]
 
 
-def _is(group: Group, method: str, style: str | None) -> bool:
+def _matches(group: Group, method: str, style: str | None) -> bool:
     run = group.first
     return run.method == method and style in (None, run.style) and not comparison.is_control(group)
 
 
-def _partner(groups: Sequence[Group], group: Group, method: str, rank: int | None) -> Group | None:
+def _counterpart(groups: Sequence[Group], group: Group, method: str, rank: int | None) -> Group | None:
     """Return the group of another method with the same model, quantization, style, dataset and rank."""
     run = group.first
     same = (run.model, run.quantization, run.dataset, run.style, rank)
@@ -282,14 +282,14 @@ def _partner(groups: Sequence[Group], group: Group, method: str, rank: int | Non
         other_run = other.first
         return other_run.model, other_run.quantization, other_run.dataset, other_run.style, other_run.lora_rank
 
-    return next((other for other in groups if _is(other, method, None) and key(other) == same), None)
+    return next((other for other in groups if _matches(other, method, None) and key(other) == same), None)
 
 
-def _but_rank(group: Group) -> tuple[object, ...]:
+def _without_rank(group: Group) -> tuple[object, ...]:
     run = group.first
     fields = flat(run.config)
-    kept = {k: v for k, v in fields.items() if k not in ("lora.rank", "lora.alpha", "name", "seed")}
-    return run.model, run.method, group.label, str(sorted(kept.items(), key=str))
+    other_fields = {k: v for k, v in fields.items() if k not in ("lora.rank", "lora.alpha", "name", "seed")}
+    return run.model, run.method, group.label, str(sorted(other_fields.items(), key=str))
 
 
 def model_name(group: Group) -> str:
@@ -302,15 +302,15 @@ def rank_text(group: Group) -> str:
     return str(group.first.lora_rank or NO_VALUE)
 
 
-def share_cell(found: Measured | None) -> Cell:
-    if found is None:
+def share_cell(measured: Measured | None) -> Cell:
+    if measured is None:
         return Cell(NO_VALUE)
-    value, low, high = (100 * part for part in found.estimate)
-    return Cell(f"{value:.1f} % ({low:.1f}–{high:.1f})", found.evaluations[0])
+    value, low, high = (100 * part for part in measured.estimate)
+    return Cell(f"{value:.1f} % ({low:.1f}–{high:.1f})", measured.evaluations[0])
 
 
-def _figure(found: Measured, name: str) -> str:
-    values = [each.metrics.get(name) for each in found.evaluations]
+def _figure(measured: Measured, name: str) -> str:
+    values = [each.metrics.get(name) for each in measured.evaluations]
     present = [value for value in values if value is not None]
     return format.percent(sum(present) / len(present)) if present else NO_VALUE
 
@@ -327,9 +327,9 @@ def _base(groups: Sequence[Group], group: Group, benchmark: str) -> Group | None
     if adapter:
         return _adapter_run(groups, adapter, benchmark)
     same = (run.model, run.quantization, run.style)
-    untrained = (g for g in groups if _is(g, "none", None) and not _adapter(g))
-    alike = (g for g in untrained if (g.first.model, g.first.quantization, g.first.style) == same)
-    return next((each for each in alike if comparison.tested(each.members[0], benchmark)), None)
+    untrained = (g for g in groups if _matches(g, "none", None) and not _adapter(g))
+    same_model = (g for g in untrained if (g.first.model, g.first.quantization, g.first.style) == same)
+    return next((each for each in same_model if comparison.latest_test(each.members[0], benchmark)), None)
 
 
 def _adapter(group: Group) -> str:
@@ -339,37 +339,37 @@ def _adapter(group: Group) -> str:
 
 def _adapter_run(groups: Sequence[Group], adapter: str, benchmark: str) -> Group | None:
     """Return the run of an adapter as a group; without a step, that is its best checkpoint, which was tested."""
-    given = checkpoint.parse(adapter)
-    if given.step is None and given.checkpoint not in (None, "best"):
+    reference = checkpoint.parse(adapter)
+    if reference.step is None and reference.checkpoint not in (None, "best"):
         return None
     for group in groups:
         for member in group.members:
-            found = comparison.tested(member, benchmark) if member.run.uid == given.run else None
-            if found is not None and given.step in (None, found.step):
+            evaluation = comparison.latest_test(member, benchmark) if member.run.uid == reference.run else None
+            if evaluation is not None and reference.step in (None, evaluation.step):
                 return replace(group, members=(member,))
     return None
 
 
 def _sampled(group: Group | None, benchmark: str) -> EvaluationRow | None:
-    return None if group is None else comparison.sampled(group.members[0], benchmark)
+    return None if group is None else comparison.latest_sampled_test(group.members[0], benchmark)
 
 
 def _best_sample(group: Group | None, benchmark: str) -> Cell:
     """Return pass@k of the first seed for the largest k."""
-    found = _sampled(group, benchmark)
-    if found is None:
+    evaluation = _sampled(group, benchmark)
+    if evaluation is None:
         return Cell(NO_VALUE)
-    most = max(int(name[5:]) for name in found.metrics if name.startswith("pass@"))
-    return Cell(f"pass@{most} {100 * found.metrics[f'pass@{most}']:.1f} %", found)
+    largest_k = max(int(name[5:]) for name in evaluation.metrics if name.startswith("pass@"))
+    return Cell(f"pass@{largest_k} {100 * evaluation.metrics[f'pass@{largest_k}']:.1f} %", evaluation)
 
 
 def _baselines(group: Group, scores: GetScores) -> list[TableLine]:
     """Return the first seed's baselines on its own dataset: without its image, or without a model."""
     lines = []
-    for name, found in comparison.baselines(group, group.first.dataset, scores).items():
-        words = (model_name(group), f"{group.label}: {BASELINES[name]}", rank_text(group), "1", str(found.n))
-        rest = (Cell(NO_VALUE), Cell(_figure(found, "wellformed")), Cell(NO_VALUE))
-        lines.append(TableLine((*map(Cell, words), share_cell(found), *rest)))
+    for name, measured in comparison.baselines(group, group.first.dataset, scores).items():
+        texts = (model_name(group), f"{group.label}: {BASELINES[name]}", rank_text(group), "1", str(measured.n))
+        rest = (Cell(NO_VALUE), Cell(_figure(measured, "wellformed")), Cell(NO_VALUE))
+        lines.append(TableLine((*map(Cell, texts), share_cell(measured), *rest)))
     return lines
 
 
