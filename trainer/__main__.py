@@ -364,10 +364,8 @@ def _work(store: Store, job: JobRow, log: Path | None = None) -> int:
 
 def _used_devices(store: Store) -> set[str]:
     """Return the devices that jobs of this host hold."""
-    device_lists = [
-        job.device for job in list_jobs(store, open_only=True) if job.host == identity.host() and job.device
-    ]
-    return {device for names in device_lists for device in names.split(",")}
+    held = [job.device for job in list_jobs(store, open_only=True) if job.host == identity.host() and job.device]
+    return {device for names in held for device in names.split(",")}
 
 
 def _config(options: argparse.Namespace) -> RunConfig:
