@@ -34,7 +34,7 @@ def wait_for_search(at: AppTest) -> AppTest:
     """A browser runs the fragment again by itself; here the page is run until the search is over."""
     for _ in range(50):
         progress = at.session_state["find.search"]
-        if progress.is_over or len(progress.rows) >= progress.filter:
+        if progress.is_over or len(progress.rows) >= progress.wanted:
             break
         at.run()
     return at

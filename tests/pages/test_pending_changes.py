@@ -30,11 +30,11 @@ def pending_order() -> PendingChanges:
 
 
 def test_a_widget_that_the_server_set_is_not_taken_back_by_a_timer() -> None:
-    unseen = pending_order()
+    pending = pending_order()
     for _ in range(2):
-        assert ids(unseen.drop_outdated(states(order="drift", name="a"), frozenset())) == {"name"}
-    assert ids(unseen.drop_outdated(states(order="random", name="a"), frozenset())) == {"order", "name"}
-    assert ids(unseen.drop_outdated(states(order="drift", name="a"), ALL)) == {"order", "name"}, (
+        assert ids(pending.drop_outdated(states(order="drift", name="a"), frozenset())) == {"name"}
+    assert ids(pending.drop_outdated(states(order="random", name="a"), frozenset())) == {"order", "name"}
+    assert ids(pending.drop_outdated(states(order="drift", name="a"), ALL)) == {"order", "name"}, (
         "somebody chose it again"
     )
 
@@ -49,23 +49,23 @@ def test_somebody_may_put_it_back() -> None:
 
 
 def test_a_widget_that_has_left_the_page_says_nothing() -> None:
-    unseen = PendingChanges()
-    unseen.drop_outdated(states(order="drift", name="a"), ALL)
-    assert ids(unseen.drop_outdated(states("next", order="drift", name="a"), ALL, frozenset({"order"}))) == {
+    pending = PendingChanges()
+    pending.drop_outdated(states(order="drift", name="a"), ALL)
+    assert ids(pending.drop_outdated(states("next", order="drift", name="a"), ALL, frozenset({"order"}))) == {
         "next",
         "name",
     }
-    assert ids(unseen.drop_outdated(states(order="random", name="a"), ALL, frozenset({"order"}))) == {"order", "name"}
+    assert ids(pending.drop_outdated(states(order="random", name="a"), ALL, frozenset({"order"}))) == {"order", "name"}
 
 
 def test_only_addresses_that_the_server_left_are_behind_until_the_browser_follows() -> None:
-    unseen = PendingChanges()
-    assert not unseen.is_behind("page", "a=1&b=2", is_history=False)
-    unseen.replace_url("page", "a=1&b=2", "a=2")
-    assert unseen.is_behind("page", "b=2&a=1", is_history=False)
-    assert not unseen.is_behind("page", "a=2", is_history=False)
-    assert not unseen.is_behind("page", "b=2&a=1", is_history=False), "it was there, and has gone back by itself"
-    unseen.replace_url("page", "a=1&b=2", "a=2")
-    assert not unseen.is_behind("another page", "a=1&b=2", is_history=False)
-    unseen.replace_url("page", "a=1&b=2", "a=2")
-    assert not unseen.is_behind("page", "a=1&b=2", is_history=True)
+    pending = PendingChanges()
+    assert not pending.is_behind("page", "a=1&b=2", is_history=False)
+    pending.replace_url("page", "a=1&b=2", "a=2")
+    assert pending.is_behind("page", "b=2&a=1", is_history=False)
+    assert not pending.is_behind("page", "a=2", is_history=False)
+    assert not pending.is_behind("page", "b=2&a=1", is_history=False), "it was there, and has gone back by itself"
+    pending.replace_url("page", "a=1&b=2", "a=2")
+    assert not pending.is_behind("another page", "a=1&b=2", is_history=False)
+    pending.replace_url("page", "a=1&b=2", "a=2")
+    assert not pending.is_behind("page", "a=1&b=2", is_history=True)
