@@ -139,12 +139,12 @@ def measure(store: Store) -> bool:
         time.sleep(1.1)  # let the one-second caches expire, as they have when a live page refreshes
         again.append(processor(lambda: app.run()))
     paints = first_paints(store.url, f"curves?runs={uids}&charts={CHARTS}&group=-")
-    for told, times, most in (
+    for label, times, most in (
         ("server, six charts", cold, SERVER),
         ("refresh", again, REFRESH),
         ("first chart", paints, PAINT),
     ):
-        print(f"{told:20} {median(times):5.2f} s ({min(times):.2f} to {max(times):.2f}), at most {most} s", flush=True)
+        print(f"{label:20} {median(times):5.2f} s ({min(times):.2f} to {max(times):.2f}), at most {most} s", flush=True)
     return median(cold) <= SERVER and median(again) <= REFRESH and median(paints) <= PAINT
 
 
@@ -168,8 +168,10 @@ def first_paints(url: str, address: str) -> list[float]:
 def beside_trackio(store: Store, python: str | None, steps: int, names: Sequence[str]) -> None:
     """Time reading all metrics of one long run, as trackio's dashboard does and as ours does."""
     run = list_run_heads(store)[0].id
-    ours = median(timed(lambda: [read_rollups(store, [run], name, points=1500) for name in names]) for _ in range(3))
-    print(f"ours: {ours:.2f} s for {len(names)} metrics of one run in 1,500 ranges each", flush=True)
+    our_seconds = median(
+        timed(lambda: [read_rollups(store, [run], name, points=1500) for name in names]) for _ in range(3)
+    )
+    print(f"ours: {our_seconds:.2f} s for {len(names)} metrics of one run in 1,500 ranges each", flush=True)
     if python is None:
         print("trackio is not measured. Use --trackio with the interpreter of an environment that has it.")
         return
@@ -180,8 +182,9 @@ def beside_trackio(store: Store, python: str | None, steps: int, names: Sequence
     if done.returncode:
         print(f"trackio failed: {done.stderr.strip().splitlines()[-1]}")
         return
-    theirs = float(done.stdout.split()[-1])
-    print(f"trackio: {theirs:.2f} s for the same in 3,000 points; {theirs / ours:.1f} times as long")
+    trackio_seconds = float(done.stdout.split()[-1])
+    ratio = trackio_seconds / our_seconds
+    print(f"trackio: {trackio_seconds:.2f} s for the same in 3,000 points; {ratio:.1f} times as long")
 
 
 def timed(work: Callable[[], object]) -> float:

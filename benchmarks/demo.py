@@ -48,7 +48,7 @@ def main() -> None:
         folder = Path(place)
         store = open_store(str(folder / "runs.db"))
         ids = [submit(store, name, options.share) for name in demo.PRESETS]
-        begun = time.time()
+        started_at = time.time()
         command = [sys.executable, "-m", "trainer", "queue", "--db", str(folder / "runs.db")]
         queue = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
@@ -61,8 +61,8 @@ def main() -> None:
             queue.wait()
             browsing.end_processes(store.url)
         for run_id in ids:
-            print("\n".join(account(store, get_run(store, run_id), begun)), flush=True)
-        print(f"both: {ended - begun:.0f} s", flush=True)
+            print("\n".join(account(store, get_run(store, run_id), started_at)), flush=True)
+        print(f"both: {ended - started_at:.0f} s", flush=True)
         store.close()
 
 
@@ -72,7 +72,7 @@ def submit(store: Store, name: str, share: float) -> int:
     return launch.create(store, config.override(settings, {"optimization.steps": str(steps)}))[0].id
 
 
-def account(store: Store, run: RunDetail, begun: float) -> list[str]:
+def account(store: Store, run: RunDetail, started_at: float) -> list[str]:
     """Describe a run: when it began and ended, and how long its parts took."""
     (job,) = list_jobs(store, run_id=run.id)
     if job.started_at is None or job.ended_at is None:
@@ -81,17 +81,20 @@ def account(store: Store, run: RunDetail, begun: float) -> list[str]:
     series = read_series(store, run.id, [*PARTS, "time/step"], points=1_000_000)
     sums = {name: float(np.nansum(series[name].value)) for name in series}
     evaluations: dict[str, float] = {}
-    for each in list_evaluations(store, run.id):
-        name = f"{each.kind} of the base" if each.step == 0 else each.kind
-        evaluations[name] = evaluations.get(name, 0.0) + (each.ended_at or each.started_at) - each.started_at
+    for evaluation in list_evaluations(store, run.id):
+        name = f"{evaluation.kind} of the base" if evaluation.step == 0 else evaluation.kind
+        evaluations[name] = (
+            evaluations.get(name, 0.0) + (evaluation.ended_at or evaluation.started_at) - evaluation.started_at
+        )
     whole = job.ended_at - job.started_at
     steps = sums.get("time/step", 0.0)
     lines = [
-        f"{run.name}: {job.state} after {job.ended_at - begun:.0f} s, began at {job.started_at - begun:.0f} s",
+        f"{run.name}: {job.state} after {job.ended_at - started_at:.0f} s, "
+        f"began at {job.started_at - started_at:.0f} s",
         f"  until its first update {at[0] - job.started_at:.1f} s" if len(at) else "  no update",
         f"  {len(at)} updates {steps:.1f} s, {steps / max(1, len(at)):.2f} s each"
         + "".join(f"; {words} {sums[name]:.1f}" for name, words in PARTS.items() if sums.get(name)),
-        *(f"  {name} {taken:.1f} s" for name, taken in sorted(evaluations.items())),
+        *(f"  {name} {duration:.1f} s" for name, duration in sorted(evaluations.items())),
     ]
     rest = whole - steps - sum(evaluations.values())
     return [*lines, f"  the rest (start, checkpoints, waiting) {rest:.1f} s of {whole:.1f} s"]

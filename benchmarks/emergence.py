@@ -68,9 +68,9 @@ def fill(store: Store, name: str = "long", steps: int = STEPS) -> None:
         reward_weights={"format": 1.0, "accuracy": 2.0, "steps": 0.5},
     )
     for step in range(1, steps + 1):
-        said = [_completion(dice, step, group, index, ids) for group in range(GROUPS) for index in range(SIZE)]
-        reward = sum(row.reward or 0.0 for row in said) / len(said)
-        record_step(store, run.id, step, {"reward": reward}, at=float(step), completions=said)
+        completions = [_completion(dice, step, group, index, ids) for group in range(GROUPS) for index in range(SIZE)]
+        reward = sum(row.reward or 0.0 for row in completions) / len(completions)
+        record_step(store, run.id, step, {"reward": reward}, at=float(step), completions=completions)
 
 
 def _completion(dice: random.Random, step: int, group: int, index: int, ids: list[int]) -> CompletionRow:
@@ -102,23 +102,25 @@ def measure(store: Store) -> Iterator[Timing]:
     run = get_run(store, 1)
     yield Timing("steps without a summary looked for", _timed(lambda: emergence.unsummarized(store, run.id)), 0.05)
     yield Timing("all figures of the run read", _timed(lambda: emergence.emergence(store, run.id)), 0.3)
-    found = emergence.emergence(store, run.id)
+    samples = emergence.emergence(store, run.id)
     reward = read_series(store, run.id, ["reward"], points=10**6)["reward"].value
 
     def judged() -> tuple[list[milestones.Milestone], list[findings.Finding]]:
-        return milestones.milestones(found), findings.findings(found, reward, [])
+        return milestones.milestones(samples), findings.findings(samples, reward, [])
 
     yield Timing("milestones and findings", _timed(judged), 0.1)
-    steps = spread_steps(found.step)
+    steps = spread_steps(samples.step)
     yield Timing(f"texts of {len(steps)} steps read (at most {MOST_READ})", _timed(lambda: _texts(store, steps)), 0.2)
-    story = Story(run, found, reward, [], *judged(), has=read_contents(store, run.id), is_sampled=True)
+    story = Story(run, samples, reward, [], *judged(), has=read_contents(store, run.id), is_sampled=True)
     texts = _texts(store, steps)
     yield Timing("figure made", _timed(lambda: _figure(story, texts)), 0.3)
 
 
 def _texts(store: Store, steps: NDArray[np.int64]) -> Texts:
-    said = list_texts(store, 1, steps.tolist(), MOST_TEXTS)
-    readings = [read_step([SceneCompletion(text, None) for text, _ in said[step]], "cot") for step in steps.tolist()]
+    texts_by_step = list_texts(store, 1, steps.tolist(), MOST_TEXTS)
+    readings = [
+        read_step([SceneCompletion(text, None) for text, _ in texts_by_step[step]], "cot") for step in steps.tolist()
+    ]
     return Texts(steps.astype(float), readings)
 
 

@@ -54,13 +54,15 @@ def measure(store: Store) -> list[tuple[str, float, float]]:
         "none matches": TraceFilter(reward=(99, None)),
     }
     rows = []
-    for name, wanted in filters.items():
+    for name, trace_filter in filters.items():
         for by in ORDERS:
             for descending in (True, False):
                 order = Order(by, descending)
-                seconds = timed(lambda wanted=wanted, order=order: find_completions(store, wanted, order, limit=25))
+                seconds = timed(
+                    lambda wanted=trace_filter, order=order: find_completions(store, wanted, order, limit=25)
+                )
                 rows.append((f"{name}, by {by} {'down' if descending else 'up'}", seconds, FIRST_PAGE))
-        rows.append((f"{name}, count", timed(lambda wanted=wanted: count_found(store, wanted)), FIRST_PAGE))
+        rows.append((f"{name}, count", timed(lambda wanted=trace_filter: count_found(store, wanted)), FIRST_PAGE))
     texts = {
         "substring in one of 1,000": containing("purple hexagon"),
         "expression in one of 1,000": matching(r"purple\s+hex\w+"),
@@ -70,8 +72,8 @@ def measure(store: Store) -> list[tuple[str, float, float]]:
             seconds = timed(lambda m=matches, by=by: first_match(store, m, Order(by, True)))
             rows.append((f"{name}, by {by}, first match", seconds, FIRST_MATCHES))
         start = time.perf_counter()
-        found = sum(id is not None for id in scan_completions(store, everything, matches, Order("reward", True)))
-        rows.append((f"{name}, all texts ({found} found)", time.perf_counter() - start, 60.0))
+        count = sum(id is not None for id in scan_completions(store, everything, matches, Order("reward", True)))
+        rows.append((f"{name}, all texts ({count} found)", time.perf_counter() - start, 60.0))
     for name, seconds, target in rows:
         print(f"{name:60} {1000 * seconds:8.0f} ms  at most {target} s  {'met' if seconds <= target else 'MISSED'}")
     return rows

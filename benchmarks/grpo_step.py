@@ -195,9 +195,9 @@ def measure(
     scored = trainer._get_per_token_logps_and_entropies
 
     def remembering(*arguments: Any, **columns: Any) -> Any:
-        found = scored(*arguments, **columns)
-        logps.append(found[0].detach().float().cpu())
-        return found
+        result = scored(*arguments, **columns)
+        logps.append(result[0].detach().float().cpu())
+        return result
 
     trainer._get_per_token_logps_and_entropies = remembering
     trainer.train()
@@ -219,11 +219,11 @@ def measure(
 @contextmanager
 def class_of_trainer(kind: type) -> Iterator[None]:
     """Make `grpo.build` create trainers of this class, so that stock TRL gets exactly the same arguments."""
-    ours, grpo.GroupedTrainer = grpo.GroupedTrainer, kind  # type: ignore[misc, assignment]
+    original, grpo.GroupedTrainer = grpo.GroupedTrainer, kind  # type: ignore[misc, assignment]
     try:
         yield
     finally:
-        grpo.GroupedTrainer = ours  # type: ignore[misc]
+        grpo.GroupedTrainer = original  # type: ignore[misc]
 
 
 class Clock(TrainerCallback):
@@ -290,13 +290,15 @@ def compare(options: argparse.Namespace, tokens: int) -> None:
     drawn = shapes.examples("simple", "train", 16, 0)
     examples = [replace(e, pictures=tuple(map(Photo, e.pictures))) for e in drawn]
     bases = {shared: base_of(options, shared=shared) for shared in (False, True)}
-    found: dict[bool, list[StepMeasurement]] = {False: [], True: []}
+    measurements: dict[bool, list[StepMeasurement]] = {False: [], True: []}
     for _ in range(options.rounds):
         for shared, base in bases.items():
             set_seed(0)
             with tempfile.TemporaryDirectory() as folder:
-                found[shared].append(measure(base, settings, examples, Path(folder), options.lengths, shared=shared))
-    report(options, tokens, found[False], found[True])
+                measurements[shared].append(
+                    measure(base, settings, examples, Path(folder), options.lengths, shared=shared)
+                )
+    report(options, tokens, measurements[False], measurements[True])
 
 
 def report(options: argparse.Namespace, tokens: int, stock: list[StepMeasurement], ours: list[StepMeasurement]) -> None:
@@ -305,7 +307,7 @@ def report(options: argparse.Namespace, tokens: int, stock: list[StepMeasurement
         statistics.median(a.processor_seconds) / statistics.median(b.processor_seconds)
         for a, b in zip(stock, ours, strict=True)
     ]
-    before, after = (statistics.median(s for each in found for s in each.seconds) for found in (stock, ours))
+    before, after = (statistics.median(s for each in rounds for s in each.seconds) for rounds in (stock, ours))
     first, second = stock[0], ours[0]
     norm = abs(first.gradient_norm - second.gradient_norm) / max(first.gradient_norm, 1e-12)
     print(

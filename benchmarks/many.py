@@ -35,8 +35,10 @@ Row = dict[str, Any]
 
 def fill(store: Store, runs: int = RUNS) -> None:
     """Add finished runs of a few presets, tested on the same questions; every setting has its own learning rate."""
-    asked = [ExampleRow(dataset=DATASET, split="test", key=str(i), question="?", answer=1) for i in range(EXAMPLES)]
-    examples = add_examples(store, asked)
+    example_rows = [
+        ExampleRow(dataset=DATASET, split="test", key=str(i), question="?", answer=1) for i in range(EXAMPLES)
+    ]
+    examples = add_examples(store, example_rows)
     configs = [_config(number) for number in range(runs)]
     steps = range(1, STEPS + 1)
     with writing(store) as connection:
@@ -110,14 +112,14 @@ def _checkpoint(run_id: int, kind: str) -> Row:
 def _evaluation(run_id: int, kind: str, step: int) -> Row:
     right = (run_id % (EXAMPLES + 1)) / EXAMPLES
     figures = {"n": EXAMPLES, "exact_match": right, "exact_match_low": right / 2, "exact_match_high": (1 + right) / 2}
-    asked = {"benchmark": DATASET, "split": "test", "conditions": CONDITIONS, "conditions_hash": "same"}
+    benchmark = {"benchmark": DATASET, "split": "test", "conditions": CONDITIONS, "conditions_hash": "same"}
     times = {"started_at": BEGAN + HOUR * run_id, "ended_at": BEGAN + HOUR * run_id + 9}
     rest = {"kind": kind, "step": step, "total": EXAMPLES, "done": EXAMPLES, "metrics": figures, "encoder": "tiny"}
-    return {"run_id": run_id, **asked, **times, **rest}
+    return {"run_id": run_id, **benchmark, **times, **rest}
 
 
 def _prediction(evaluation_id: int, example_id: int) -> Row:
     right = (evaluation_id + example_id) % 3 > 0
-    said = {"text": TEXT.format(int(right)), "answer": int(right), "correct": right, "wellformed": True, **SPANS}
+    answer = {"text": TEXT.format(int(right)), "answer": int(right), "correct": right, "wellformed": True, **SPANS}
     scored = {"reasoning_steps": 1, "tokens": 14, "rewards": {}, "similarity": 0.5, "seconds": 0.02, "sample": 0}
-    return {"evaluation_id": evaluation_id, "example_id": example_id, **said, **scored}
+    return {"evaluation_id": evaluation_id, "example_id": example_id, **answer, **scored}

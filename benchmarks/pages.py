@@ -119,8 +119,8 @@ def fill(database: Path) -> None:
             config={},
             reward_weights={},
         )
-    wanted = (*charts.outcome("grpo", ["format", "accuracy", "steps"]), *charts.optimization("grpo"))
-    names = {name for chart in wanted for name in chart.metrics}
+    all_charts = (*charts.outcome("grpo", ["format", "accuracy", "steps"]), *charts.optimization("grpo"))
+    names = {name for chart in all_charts for name in chart.metrics}
     names |= {f"other/{number}" for number in range(NAMES - len(names))}
     lengths = {run.id: SHORT if run.name == "short" else emergence.STEPS for run in list_runs(store)}
     for run_id in lengths:
@@ -137,8 +137,8 @@ def fill(database: Path) -> None:
 def server_time(path: str, before: str, uid: str) -> float:
     """Return processor seconds until the page of a run is written, after that of another run."""
     app = AppTest.from_file(str(browsing.ROOT / "app" / "main.py"), default_timeout=60).run()
-    for each in (before, uid):
-        app.query_params["run"] = each
+    for run_uid in (before, uid):
+        app.query_params["run"] = run_uid
         st.cache_data.clear()
         start = time.process_time()
         app.switch_page(f"../pages/{path or 'runs'}.py").run()

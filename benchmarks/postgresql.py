@@ -48,16 +48,16 @@ def writes(server: str, pace: float, slowest: float | None) -> bool:
         open_store(url).close()
         command = [sys.executable, "-m", "benchmarks.postgresql", url, str(pace)]
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(WRITERS)]
-        taken = [np.array([float(line) for line in process.communicate()[0].split()]) for process in processes]
+        commit_seconds = [np.array([float(line) for line in process.communicate()[0].split()]) for process in processes]
         with closing(open_store(url, readonly=True)) as store:
-            kept = sum(len(read_clock(store, run.id).step) for run in list_runs(store))
+            stored_steps = sum(len(read_clock(store, run.id).step) for run in list_runs(store))
             texts = count_found(store, TraceFilter())
-    whole = kept == WRITERS * STEPS and texts == kept * COMPLETIONS
-    p99 = max(float(np.percentile(seconds, 99)) for seconds in taken)
-    typical = float(np.median(np.concatenate(taken)))
+    whole = stored_steps == WRITERS * STEPS and texts == stored_steps * COMPLETIONS
+    p99 = max(float(np.percentile(seconds, 99)) for seconds in commit_seconds)
+    typical = float(np.median(np.concatenate(commit_seconds)))
     met = whole and (slowest is None or p99 < slowest)
     print(
-        f"{WRITERS} writers, one step per {pace:g} s each: {kept} of {WRITERS * STEPS} steps kept, "
+        f"{WRITERS} writers, one step per {pace:g} s each: {stored_steps} of {WRITERS * STEPS} steps kept, "
         f"commit {1000 * typical:.1f} ms (median), {1000 * p99:.1f} ms (p99 of the slowest writer)  "
         f"{'met' if met else 'MISSED'}",
         flush=True,
@@ -73,9 +73,9 @@ def write_steps(url: str, pace: float) -> None:
         for step in range(1, STEPS + 1):
             start = time.perf_counter()
             record_step(store, run_id, step, metrics(step), at=float(step), completions=rows)
-            taken = time.perf_counter() - start
-            print(taken)
-            time.sleep(max(0.0, pace - taken))
+            duration = time.perf_counter() - start
+            print(duration)
+            time.sleep(max(0.0, pace - duration))
 
 
 def reads(server: str, folder: Path) -> bool:
@@ -90,8 +90,8 @@ def reads(server: str, folder: Path) -> bool:
             return all([compare(name, act, file, there) for name, act in READS.items()])
 
 
-def _found(wanted: TraceFilter, by: str) -> Callable[[Store], object]:
-    return lambda store: find_completions(store, wanted, Order(by, True), limit=25)
+def _first_page(trace_filter: TraceFilter, by: str) -> Callable[[Store], object]:
+    return lambda store: find_completions(store, trace_filter, Order(by, True), limit=25)
 
 
 READS: dict[str, Callable[[Store], object]] = {
@@ -100,8 +100,8 @@ READS: dict[str, Callable[[Store], object]] = {
     "step bounds": lambda store: get_step_bounds(store, 1),
     "emergence, 50 steps": lambda store: emergence.emergence(store, 1),
     "count, right and long": lambda store: count_found(store, TraceFilter(correct=True, tokens=(80, None))),
-    **{f"first page of all, by {by}": _found(TraceFilter(), by) for by in ORDERS},
-    **{f"first page of a run, by {by}": _found(TraceFilter(run_id=1), by) for by in ORDERS},
+    **{f"first page of all, by {by}": _first_page(TraceFilter(), by) for by in ORDERS},
+    **{f"first page of a run, by {by}": _first_page(TraceFilter(run_id=1), by) for by in ORDERS},
     "answers of an example": lambda store: find_completions(store, TraceFilter(example_id=7), limit=25),
 }
 

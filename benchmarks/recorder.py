@@ -51,7 +51,7 @@ def train(steps: int, folder: Path, *, recorded: bool, as_script: bool = False) 
         store = open_store(f"sqlite:///{folder / 'runs.db'}")
         run, job = launch.create(store, chosen)
         ids = evaluate.store_examples(store, examples)
-        recorder = own = Recorder(
+        recorder = direct_recorder = Recorder(
             store,
             run.id,
             job.id,
@@ -59,8 +59,8 @@ def train(steps: int, folder: Path, *, recorded: bool, as_script: bool = False) 
             weights={r.name: r.weight for r in components},
             identify=lambda rows: [ids[row["example"]] for row in rows],
         )
-        GenerationCapture(trainer, own.keep)
-        trainer.add_callback(own)
+        GenerationCapture(trainer, direct_recorder.keep)
+        trainer.add_callback(direct_recorder)
     start = time.perf_counter()
     trainer.train()
     return Timed(time.perf_counter() - start, recorder.seconds if recorder else 0.0)

@@ -52,9 +52,11 @@ def main() -> int:
         with closing(open_store(str(file))) as store:
             columns = [_measured(store, file, size) for size in sizes]
     print(f"{'':40}" + "".join(f"{size:>9,} runs" for size in (*sizes, BEYOND * sizes[-1])))
-    for what in columns[0]:
-        values = [column[what] for column in columns]
-        print(f"{what:40}" + "".join(f"{value:14,.1f}" for value in (*values, _continued(sizes, values))), flush=True)
+    for measure in columns[0]:
+        values = [column[measure] for column in columns]
+        print(
+            f"{measure:40}" + "".join(f"{value:14,.1f}" for value in (*values, _continued(sizes, values))), flush=True
+        )
     return 0
 
 
@@ -82,8 +84,8 @@ def _fill(store: Store) -> int:
     return run
 
 
-def _page(store: Store, wanted: TraceFilter, by: str) -> object:
-    return find_completions(store, wanted, Order(by, True), limit=25)
+def _page(store: Store, trace_filter: TraceFilter, by: str) -> object:
+    return find_completions(store, trace_filter, Order(by, True), limit=25)
 
 
 def _seconds(act: Callable[[], object]) -> float:

@@ -83,8 +83,15 @@ def texts(folder: Path) -> Iterator[Result]:
     rows = [completion(index) for index in range(COMPLETIONS)]
     yield _speed(f"  with {COMPLETIONS} completions of {COMPLETION_CHARACTERS} B", *_record_both(folder, "texts", rows))
     raw = STEPS * sum(len(row.text.encode()) for row in rows)
-    ours, bare = ((folder / f"texts-{side}.db").stat().st_size for side in ("ours", "bare"))
-    yield Result("  on disk, against the raw text", _mb(ours), _mb(bare), ours / raw, "at most 2", ours <= 2 * raw)
+    our_size, bare_size = ((folder / f"texts-{side}.db").stat().st_size for side in ("ours", "bare"))
+    yield Result(
+        "  on disk, against the raw text",
+        _mb(our_size),
+        _mb(bare_size),
+        our_size / raw,
+        "at most 2",
+        our_size <= 2 * raw,
+    )
 
 
 def reads(folder: Path) -> Iterator[Result]:
@@ -101,45 +108,51 @@ def reads(folder: Path) -> Iterator[Result]:
     bounds = {"first": 0, "last": POINTS - 1, "width": range_width(0, POINTS - 1, KEPT)}
     query = EXTREMES.params(run_id=run_id, name_id=name_id, **bounds)
     sql = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
-    ours, bare = [], []
+    our_seconds, bare_seconds = [], []
     for _ in range(READS):
-        ours.append(_seconds(lambda: read_series(store, run_id, ["reward"], points=KEPT)))
-        bare.append(_seconds(lambda: connection.execute(sql).fetchall()))
-    ratio = median(a / b for a, b in zip(ours, bare, strict=True))
-    yield Result(f"{POINTS:,} points down to {KEPT:,}", _ms(ours), _ms(bare), ratio, "at most 1.5", ratio <= 1.5)
-    found = read_series(store, run_id, ["reward"], points=KEPT)["reward"]
-    kept = int((found.value == 100.0).sum())
-    fine = kept == SPIKES and len(found.step) <= KEPT and found.total == POINTS
-    yield Result("  one-step spikes kept", f"{kept} of {SPIKES}", "", kept / SPIKES, "all", fine)
+        our_seconds.append(_seconds(lambda: read_series(store, run_id, ["reward"], points=KEPT)))
+        bare_seconds.append(_seconds(lambda: connection.execute(sql).fetchall()))
+    ratio = median(a / b for a, b in zip(our_seconds, bare_seconds, strict=True))
+    yield Result(
+        f"{POINTS:,} points down to {KEPT:,}", _ms(our_seconds), _ms(bare_seconds), ratio, "at most 1.5", ratio <= 1.5
+    )
+    read_curve = read_series(store, run_id, ["reward"], points=KEPT)["reward"]
+    spikes_kept = int((read_curve.value == 100.0).sum())
+    fine = spikes_kept == SPIKES and len(read_curve.step) <= KEPT and read_curve.total == POINTS
+    yield Result("  one-step spikes kept", f"{spikes_kept} of {SPIKES}", "", spikes_kept / SPIKES, "all", fine)
     connection.close()
     store.close()
 
 
 def kills(folder: Path) -> Iterator[Result]:
     """Kill a writer, and check that every step for which `record_step` returned is stored."""
-    lost = told = 0
+    missing = reported = 0
     for number in range(KILLS):
         path = str(folder / f"kill-{number}.db")
         last = _run_and_kill(path, after=20 + 40 * number)
         store = open_store(path, readonly=True)
         curves = read_series(store, 1, METRICS, points=10**6).values()
-        kept = [int((steps <= last).sum()) for steps in (read_clock(store, 1).step, *(curve.step for curve in curves))]
-        lost += last - min(kept)
-        told += last
+        stored = [
+            int((steps <= last).sum()) for steps in (read_clock(store, 1).step, *(curve.step for curve in curves))
+        ]
+        missing += last - min(stored)
+        reported += last
         store.close()
-    yield Result(f"lost of {told:,} steps in {KILLS} kill -9", str(lost), "", lost / told, "none", lost == 0)
+    yield Result(
+        f"lost of {reported:,} steps in {KILLS} kill -9", str(missing), "", missing / reported, "none", missing == 0
+    )
 
 
 def _run_and_kill(path: str, after: int) -> int:
     """Return the last step that a writer reported before it was killed, after at least `after` steps."""
     writer = subprocess.Popen([sys.executable, "-m", "benchmarks.store", path], stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None
-    told = [int(writer.stdout.readline()) for _ in range(after)]
+    reported = [int(writer.stdout.readline()) for _ in range(after)]
     writer.send_signal(signal.SIGKILL)
-    told += map(int, writer.stdout.read().split("\n")[:-1])
+    reported += map(int, writer.stdout.read().split("\n")[:-1])
     writer.stdout.close()
     writer.wait()
-    return told[-1]
+    return reported[-1]
 
 
 def _write_for_ever(path: str) -> None:
@@ -154,9 +167,9 @@ def _write_for_ever(path: str) -> None:
 def _record_both(folder: Path, name: str, rows: list[CompletionRow]) -> tuple[list[float], list[float]]:
     """Return the seconds of each block of steps, ours and bare, in two files with the same tables."""
     store, other = (open_store(str(folder / f"{name}-{side}.db")) for side in ("ours", "bare"))
-    for each in (store, other):
-        run_id = new_run(each)
-        job_id = add_job(each, run_id, "train", {}).id
+    for database in (store, other):
+        run_id = new_run(database)
+        job_id = add_job(database, run_id, "train", {}).id
     other.close()
     connection = sqlite3.connect(folder / f"{name}-bare.db", isolation_level=None)
     for pragma in PRAGMAS:
@@ -238,9 +251,9 @@ def completion(index: int) -> CompletionRow:
     )
 
 
-def _speed(what: str, ours: list[float], bare: list[float]) -> Result:
-    ratio = median(b / a for a, b in zip(ours, bare, strict=True))
-    return Result(what, _rate(ours), _rate(bare), ratio, "at least 0.5", ratio >= 0.5)
+def _speed(title: str, our_seconds: list[float], bare_seconds: list[float]) -> Result:
+    ratio = median(b / a for a, b in zip(our_seconds, bare_seconds, strict=True))
+    return Result(title, _rate(our_seconds), _rate(bare_seconds), ratio, "at least 0.5", ratio >= 0.5)
 
 
 def _rate(seconds: list[float]) -> str:

@@ -78,9 +78,9 @@ def seconds(beside: str, steps: int, count: int, waiting: str) -> list[float]:
                 raise SystemExit((folder / "measured.log").read_text()[-2000:])
         store = open_store(str(folder / "runs.db"), readonly=True)
         run = next(run for run in list_run_heads(store) if run.name == "measured")
-        found = read_series(store, run.id, ["time/step"])["time/step"].value.tolist()
+        step_seconds = read_series(store, run.id, ["time/step"])["time/step"].value.tolist()
         store.close()
-    return found[WARM_UP:]
+    return step_seconds[WARM_UP:]
 
 
 def main() -> None:
@@ -95,13 +95,13 @@ def main() -> None:
     parser.add_argument("--beside", nargs="+", choices=choices, default=choices)
     options = parser.parse_args()
     cases = [*product(options.beside, options.threads, options.waiting)]
-    found: dict[tuple[str, int, str], list[float]] = {case: [] for case in cases}
+    seconds_by_case: dict[tuple[str, int, str], list[float]] = {case: [] for case in cases}
     for _ in range(options.rounds):
         for case in cases:
-            found[case] += seconds(case[0], options.steps, *case[1:])
-    alone = {case[1:]: statistics.median(found[case]) for case in cases if case[0] == "nothing"}
+            seconds_by_case[case] += seconds(case[0], options.steps, *case[1:])
+    alone = {case[1:]: statistics.median(seconds_by_case[case]) for case in cases if case[0] == "nothing"}
     for case in cases:
-        median = statistics.median(found[case])
+        median = statistics.median(seconds_by_case[case])
         times = f", {median / alone[case[1:]]:.2f} times alone" if case[1:] in alone else ""
         print(f"beside {case[0]}, {case[1]} threads {case[2]}: {median:.2f} s/step{times}", flush=True)
 

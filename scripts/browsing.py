@@ -93,28 +93,28 @@ class Exchange:
     """Tracks a page's requests to the server and whether they were answered."""
 
     def __init__(self, page: Page) -> None:
-        self.asked: str | None = None
+        self.requested_fragment: str | None = None
         """The fragment of the last unanswered action, empty for the whole page; None if everything is answered."""
         self.is_running = False
         page.on("websocket", self._listen)
 
     def _listen(self, socket: WebSocket) -> None:
-        self.asked = None
+        self.requested_fragment = None
         socket.on("framesent", self._sent)
         socket.on("framereceived", self._received)
 
     def _sent(self, frame: str | bytes) -> None:
         message = BackMsg.FromString(frame) if isinstance(frame, bytes) else BackMsg()
         if message.HasField("rerun_script") and not message.rerun_script.is_auto_rerun:
-            self.asked, self.is_running = message.rerun_script.fragment_id, False
+            self.requested_fragment, self.is_running = message.rerun_script.fragment_id, False
 
     def _received(self, frame: str | bytes) -> None:
         message = ForwardMsg.FromString(frame) if isinstance(frame, bytes) else ForwardMsg()
         if message.HasField("new_session"):
             parts = message.metadata.run.fragment_ids
-            self.is_running = not parts or self.asked in parts
+            self.is_running = not parts or self.requested_fragment in parts
         elif message.HasField("script_finished") and self.is_running and message.script_finished != INTERRUPTED:
-            self.asked = None
+            self.requested_fragment = None
 
 
 _exchanges: WeakKeyDictionary[Page, Exchange] = WeakKeyDictionary()
@@ -133,7 +133,7 @@ def wait_until_idle(page: Page) -> None:
     page.evaluate(DEBOUNCED)
     page.wait_for_selector(f"{APP}[data-test-connection-state='CONNECTED']", state="attached", timeout=IDLE_MS)
     if exchange := _exchanges.get(page):
-        wait_until(page, lambda: exchange.asked is None)
+        wait_until(page, lambda: exchange.requested_fragment is None)
     page.wait_for_selector(f"{APP}[data-test-script-state='notRunning']", state="attached", timeout=IDLE_MS)
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=IDLE_MS)
 
@@ -223,10 +223,10 @@ def overflow(page: Page) -> int:
 
 def nameless(page: Page) -> list[str]:
     """Return the page's buttons without a name for screen readers; should be none."""
-    found: list[str] = page.locator("[data-testid='stMain'] button").evaluate_all(
+    buttons: list[str] = page.locator("[data-testid='stMain'] button").evaluate_all(
         "all => all.filter(b => b.offsetParent && !(b.innerText || b.ariaLabel || b.title)).map(b => b.outerHTML)"
     )
-    return found
+    return buttons
 
 
 def _free_port() -> int:

@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--db", metavar="URL", help="database path or SQLAlchemy URL")
     options = parser.parse_args()
     with closing(open_store(options.db, readonly=True)) as store:
-        print("\n".join(markdown(table) for table in found(store, options.experiment)))
+        print("\n".join(markdown(table) for table in make_tables(store, options.experiment)))
 
 
 def markdown(table: Table) -> str:
@@ -49,7 +49,7 @@ def markdown(table: Table) -> str:
     return "\n".join([f"### {table.title}", "", *lines, "", *table.notes, ""])
 
 
-def found(store: Store, experiment: str) -> list[Table]:
+def make_tables(store: Store, experiment: str) -> list[Table]:
     """Return the tables of an experiment's tested runs. Raises StoreError if the experiment does not exist."""
     arms = get_experiment(store, experiment).arms
     evaluations, checkpoints = evaluations_by_run(store, list(arms)), checkpoints_by_run(store, list(arms))
@@ -80,11 +80,11 @@ def arm_table(compared: Sequence[Group], names: Sequence[str], scores: groups.Ge
     lines = []
     for group in compared:
         measured = [groups.measure_group(group, name, scores) for name in names]
-        own = [test.metrics for m in group.members if (test := groups.latest_test(m, group.first.dataset))]
+        own_tests = [test.metrics for m in group.members if (test := groups.latest_test(m, group.first.dataset))]
         texts = (
             *(group.label, _rank(group), str(len(group.members))),
             *("–" if each is None else _share(each.estimate) for each in measured),
-            *(f"{min(metrics[name] for metrics in own):.3f}" for name in ("exact_match", "wellformed")),
+            *(f"{min(metrics[name] for metrics in own_tests):.3f}" for name in ("exact_match", "wellformed")),
         )
         lines.append(TableLine(tuple(map(Cell, texts))))
     head = ("Arm", "Rank", "Seeds", *names, "Lowest seed", "Lowest well-formed share")
@@ -109,7 +109,7 @@ def emergence(store: Store, compared: Sequence[Group]) -> Table:
     when = (f"first {ENDS} updates", f"last {ENDS}")
     head = (
         *("Arm", "Rank", "Seed", "Format locked in at update"),
-        *(f"{what}, {part}" for what in ("Steps", "Right") for part in when),
+        *(f"{measure}, {part}" for measure in ("Steps", "Right") for part in when),
         *("Steps on test", "True mean"),
     )
     return Table("emergence", "Emergence, run by run", head, tuple(lines))

@@ -31,26 +31,26 @@ def main() -> int:
         start = time.monotonic()
         database = f"sqlite:///{folder}/runs.db"
         with browsing.serving(database, Path(folder) / "server.log", "--demo", jobs_end=True) as server:
-            tell(start, "the server answers")
+            print_elapsed(start, "the server answers")
             page = browser.new_page(viewport={"width": 1440, "height": 1000})
             for name, (address, sight) in SIGHTS.items():
                 page.goto(server.url + address)
                 expect(page.locator(sight).filter(visible=True).first).to_be_visible(timeout=PATIENCE_MS)
-                tell(start, name)
+                print_elapsed(start, name)
             first_trace(page, server.url)
-            tell(start, "the live run's first trace")
+            print_elapsed(start, "the live run's first trace")
     return 0
 
 
-def tell(start: float, what: str) -> None:
-    print(f"{time.monotonic() - start:5.1f} s  {what} (load {os.getloadavg()[0]:.1f})", flush=True)
+def print_elapsed(start: float, event: str) -> None:
+    print(f"{time.monotonic() - start:5.1f} s  {event} (load {os.getloadavg()[0]:.1f})", flush=True)
 
 
 def first_trace(page: Page, url: str) -> None:
     """Wait for answers of running runs on the Tour page."""
     page.goto(f"{url}/tour")
-    said = page.locator(".st-key-latest_group, .st-key-latest_answer")
-    expect(said.first).to_be_visible(timeout=PATIENCE_MS)
+    answers = page.locator(".st-key-latest_group, .st-key-latest_answer")
+    expect(answers.first).to_be_visible(timeout=PATIENCE_MS)
 
 
 if __name__ == "__main__":

@@ -31,27 +31,29 @@ Packages = dict[str, dict[str, Any]]
 
 def report() -> dict[str, Any]:
     """Return pip's report of what it would install into an empty environment."""
-    asked = [part for name in FILES for part in ("-r", str(ROOT / f"{name}.txt"))]
+    requirements = [part for name in FILES for part in ("-r", str(ROOT / f"{name}.txt"))]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
-    found: dict[str, Any] = json.loads(subprocess.run([*command, *asked], capture_output=True, check=True).stdout)
-    return found
+    report_json: dict[str, Any] = json.loads(
+        subprocess.run([*command, *requirements], capture_output=True, check=True).stdout
+    )
+    return report_json
 
 
-def closure(packages: Packages, wanted: Iterable[Requirement]) -> set[str]:
+def closure(packages: Packages, requirements: Iterable[Requirement]) -> set[str]:
     """Return the names of these requirements and of all of their dependencies on this platform."""
-    open_ones = list(wanted)
-    found: set[tuple[str, frozenset[str]]] = set()
+    open_ones = list(requirements)
+    visited: set[tuple[str, frozenset[str]]] = set()
     while open_ones:
         requirement = open_ones.pop()
         name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
-        if (name, extras) in found or name not in packages:
+        if (name, extras) in visited or name not in packages:
             continue
-        found.add((name, extras))
+        visited.add((name, extras))
         for text in packages[name]["metadata"].get("requires_dist", []):
             needed = Requirement(text)
             if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
                 open_ones.append(needed)
-    return {name for name, _ in found}
+    return {name for name, _ in visited}
 
 
 def lines(packages: Packages, names: Iterable[str]) -> list[str]:
@@ -64,13 +66,13 @@ def lines(packages: Packages, names: Iterable[str]) -> list[str]:
 
 
 def main() -> None:
-    found = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")) if sys.argv[1:] else report()
-    packages: Packages = {canonicalize_name(each["metadata"]["name"]): each for each in found["install"]}
+    report_json = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")) if sys.argv[1:] else report()
+    packages: Packages = {canonicalize_name(each["metadata"]["name"]): each for each in report_json["install"]}
     done: set[str] = set()
     for name in FILES:
         texts = (ROOT / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-        asked = [Requirement(text) for text in texts if text and not text.startswith("#")]
-        new = {each for each in closure(packages, asked) if not BY_THE_MACHINE.fullmatch(each)} - done
+        requirements = [Requirement(text) for text in texts if text and not text.startswith("#")]
+        new = {each for each in closure(packages, requirements) if not BY_THE_MACHINE.fullmatch(each)} - done
         (ROOT / f"{name}.lock").write_text(HEAD.format(name=name) + "".join(lines(packages, new)), encoding="utf-8")
         done |= new
 

@@ -64,8 +64,10 @@ def commands(names: Sequence[str]) -> tuple[str, ...]:
     if BASE in names:
         made.append(f"python -m trainer eval --model tiny-board --benchmark board-simple --limit {LIMIT} --db DB")
     for name in names:
-        asked = f"--run {name} --checkpoint {0 if name == BASE else 'best'}"
-        made += [f"python -m trainer eval {asked} --benchmark {each} --limit {LIMIT} --db DB" for each in BENCHMARKS]
+        arguments = f"--run {name} --checkpoint {0 if name == BASE else 'best'}"
+        made += [
+            f"python -m trainer eval {arguments} --benchmark {each} --limit {LIMIT} --db DB" for each in BENCHMARKS
+        ]
     return (*made, "python -m scripts.record_demo --db DB")
 
 

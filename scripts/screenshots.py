@@ -50,11 +50,11 @@ def main() -> int:
     return 0
 
 
-def pages_to_show(store: Store, wanted: str | None) -> dict[str, str]:
+def pages_to_show(store: Store, named_run: str | None) -> dict[str, str]:
     """Return one address per page, by file name. Raises StoreError if there is no run to show."""
     runs = [run for run in list_runs(store) if run.step]
-    if wanted is not None:
-        uid = get_run(store, resolve_run(store, wanted)).uid
+    if named_run is not None:
+        uid = get_run(store, resolve_run(store, named_run)).uid
     else:
         uid = next((run.uid for run in runs if run.method == "grpo"), "")
     if not uid:

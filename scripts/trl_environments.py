@@ -37,8 +37,10 @@ def make(version: str) -> str | None:
     packages = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     (packages / "zz_shared.pth").write_text(f"{Path(sysconfig.get_path('purelib')).resolve()}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
-    wanted = (f"trl=={version}", *VERSIONS[version])
-    tried = subprocess.run([*command, "--target", str(packages), *wanted], capture_output=True, text=True, check=False)
+    requirements = (f"trl=={version}", *VERSIONS[version])
+    tried = subprocess.run(
+        [*command, "--target", str(packages), *requirements], capture_output=True, text=True, check=False
+    )
     if tried.returncode:
         return f"TRL {version} cannot be installed: {tried.stderr.strip().splitlines()[-1:] or 'pip printed no reason'}"
     done.touch()

@@ -30,17 +30,17 @@ def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
 def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:
     """Write the wheel into a folder and return its name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    named = f"{PACKAGE}-{project['version']}"
+    wheel_name = f"{PACKAGE}-{project['version']}"
     contents = dict(_contents()) | {
-        f"{named}.dist-info/METADATA": _metadata(project).encode(),
-        f"{named}.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: vision-r1-zero\n"
+        f"{wheel_name}.dist-info/METADATA": _metadata(project).encode(),
+        f"{wheel_name}.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: vision-r1-zero\n"
         b"Root-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{named}.dist-info/entry_points.txt": f"[console_scripts]\nvr1z = {PACKAGE}.command:main\n".encode(),
+        f"{wheel_name}.dist-info/entry_points.txt": f"[console_scripts]\nvr1z = {PACKAGE}.command:main\n".encode(),
     }
-    record = f"{named}.dist-info/RECORD"
+    record = f"{wheel_name}.dist-info/RECORD"
     lines = [f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in contents.items()]
     contents[record] = "".join([*lines, f"{record},,\n"]).encode()
-    name = f"{named}-py3-none-any.whl"
+    name = f"{wheel_name}-py3-none-any.whl"
     with zipfile.ZipFile(Path(wheel_directory) / name, "w", zipfile.ZIP_DEFLATED) as wheel:
         for path, data in contents.items():
             wheel.writestr(zipfile.ZipInfo(path, STAMP), data, zipfile.ZIP_DEFLATED)

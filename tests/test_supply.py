@@ -69,14 +69,20 @@ def package(name: str, *vulnerabilities: str, **more: str) -> dict[str, object]:
 
 
 def test_an_audit_says_what_is_known_and_what_was_not_checked(capsys: pytest.CaptureFixture[str]) -> None:
-    assert audit.tell([package("a"), package("b", "CVE-1"), package("torch", skip_reason="local")]) == audit.SOME_KNOWN
+    assert (
+        audit.print_vulnerabilities([package("a"), package("b", "CVE-1"), package("torch", skip_reason="local")])
+        == audit.SOME_KNOWN
+    )
     out = capsys.readouterr().out
     assert out == "b 1.0: CVE-1, fixed in 2.0\n2 packages checked, 1 vulnerabilities known. Not checked: torch.\n"
-    assert audit.tell([package("a")]) == audit.NONE_KNOWN
+    assert audit.print_vulnerabilities([package("a")]) == audit.NONE_KNOWN
 
 
 def test_an_audit_that_reached_nobody_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert audit.tell([package("a", skip_reason="not found"), package("b", skip_reason="not found")]) == audit.NOT_ASKED
+    assert (
+        audit.print_vulnerabilities([package("a", skip_reason="not found"), package("b", skip_reason="not found")])
+        == audit.NOT_ASKED
+    )
     assert "cannot be reached, so nothing was checked" in capsys.readouterr().err
     program = tmp_path / "pip-audit"
     program.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('ProxyError: refused')\n")

@@ -52,9 +52,9 @@ def do_all(options: argparse.Namespace) -> None:
     unknown = set(options.part or ()) - PARTS.keys()
     if unknown:
         raise SystemExit(f"Unknown part {', '.join(sorted(unknown))}. Choose from: {'; '.join(PARTS)}.")
-    begun = time.monotonic()
+    started_at = time.monotonic()
     for part in options.part or PARTS:
-        if not file_of(options.out, part).exists() and time.monotonic() - begun < options.budget:
+        if not file_of(options.out, part).exists() and time.monotonic() - started_at < options.budget:
             print(f"{part} ...", flush=True)
             start_part(options, part)
         figures = {
@@ -62,7 +62,7 @@ def do_all(options: argparse.Namespace) -> None:
         }
         text = table.write(options.out, figures)
     print(text)
-    failed = [name for name, found in figures.items() if "failed" in found]
+    failed = [name for name, results in figures.items() if "failed" in results]
     if failed:
         raise SystemExit(
             f"Failed: {', '.join(failed)}. Their JSON files say why. Delete these files to repeat the parts."
@@ -89,15 +89,15 @@ def do(options: argparse.Namespace) -> None:
     from benchmarks.gpu.parts import PARTS
 
     (part,) = options.part
-    begun = time.monotonic()
+    started_at = time.monotonic()
     try:
-        found: dict[str, Any] = PARTS[part](options.models, options.check)
+        results: dict[str, Any] = PARTS[part](options.models, options.check)
     except Exception as error:  # a failing part must not affect the others
         traceback.print_exc()
-        found = {"failed": f"{type(error).__name__}: {error}"}
-    found["wall_s"] = time.monotonic() - begun
+        results = {"failed": f"{type(error).__name__}: {error}"}
+    results["wall_s"] = time.monotonic() - started_at
     partial = file_of(options.out, part).with_suffix(".part")
-    partial.write_text(json.dumps(found, indent=1))
+    partial.write_text(json.dumps(results, indent=1))
     partial.replace(file_of(options.out, part))
 
 

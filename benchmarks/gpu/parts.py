@@ -64,19 +64,19 @@ def _changed(preset: str, changes: dict[str, Any]) -> RunConfig:
 
 def machine(folder: Path, check: bool) -> Figures:
     """Return versions and device."""
-    found: Figures = {"torch": torch.__version__, "cuda": torch.version.cuda}
+    figures: Figures = {"torch": torch.__version__, "cuda": torch.version.cuda}
     packages = (transformers, trl, peft, accelerate, bitsandbytes)
-    found |= {package.__name__: package.__version__ for package in packages}
+    figures |= {package.__name__: package.__version__ for package in packages}
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
-        found |= {
+        figures |= {
             "device": properties.name,
             "memory_gib": properties.total_memory / steps.GIB,
             "capability": f"{properties.major}.{properties.minor}",
             "bfloat16": torch.cuda.is_bf16_supported(including_emulation=False),
         }
     base = loading.load_base(settings("smolvlm-256m-grpo", folder, check=check).model)
-    return found | {"attention": base.model.config._attn_implementation, "dtype": str(base.model.dtype)}
+    return figures | {"attention": base.model.config._attn_implementation, "dtype": str(base.model.dtype)}
 
 
 def grpo(preset: str, quantization: str, folder: Path, check: bool) -> Figures:
@@ -85,17 +85,21 @@ def grpo(preset: str, quantization: str, folder: Path, check: bool) -> Figures:
     The same comparison of two stock runs with different accumulation shows the effect of precision alone.
     """
     config = settings(preset, folder, check=check, **{"model.quantization": quantization})
-    ours, theirs = steps.grpo_updates(config), steps.grpo_updates(config, is_stock=True)
-    again = steps.grpo_updates(_once(config), repeat=ours.generations)
-    stock = steps.grpo_updates(_once(config), is_stock=True, repeat=ours.generations)
+    our_updates, stock_updates = steps.grpo_updates(config), steps.grpo_updates(config, is_stock=True)
+    again = steps.grpo_updates(_once(config), repeat=our_updates.generations)
+    stock = steps.grpo_updates(_once(config), is_stock=True, repeat=our_updates.generations)
     halved = _once(config, accumulation=config.optimization.accumulation * 2)
-    other = steps.grpo_updates(halved, is_stock=True, repeat=ours.generations)
-    found: Figures = {"ours": ours.in_numbers(), "stock": theirs.in_numbers(), "expected": steps.expected(config)}
-    found["on_the_same_completions"] = steps.compared(stock, again)
-    found["stock_with_other_accumulation"] = steps.compared(stock, other)
-    found["ratio_of_updates"] = found["stock"]["update_s"] / found["ours"]["update_s"]
-    found["ratio_of_tokens_per_second"] = found["ours"]["tokens_per_second"] / found["stock"]["tokens_per_second"]
-    return found
+    other = steps.grpo_updates(halved, is_stock=True, repeat=our_updates.generations)
+    figures: Figures = {
+        "ours": our_updates.in_numbers(),
+        "stock": stock_updates.in_numbers(),
+        "expected": steps.expected(config),
+    }
+    figures["on_the_same_completions"] = steps.compared(stock, again)
+    figures["stock_with_other_accumulation"] = steps.compared(stock, other)
+    figures["ratio_of_updates"] = figures["stock"]["update_s"] / figures["ours"]["update_s"]
+    figures["ratio_of_tokens_per_second"] = figures["ours"]["tokens_per_second"] / figures["stock"]["tokens_per_second"]
+    return figures
 
 
 def _once(config: RunConfig, accumulation: int | None = None) -> RunConfig:
@@ -106,44 +110,48 @@ def _once(config: RunConfig, accumulation: int | None = None) -> RunConfig:
 def sft(preset: str, quantization: str, folder: Path, check: bool) -> Figures:
     """Time SFT updates of the trainer and of stock TRL, and compare the first update."""
     config = settings(preset, folder, check=check, **{"model.quantization": quantization})
-    ours, theirs = steps.sft_updates(config), steps.sft_updates(config, is_stock=True)
-    found: Figures = {"ours": ours.in_numbers(), "stock": theirs.in_numbers(), "expected": steps.expected(config)}
-    found["on_the_same_completions"] = steps.compared(theirs, ours)
-    found["ratio_of_updates"] = found["stock"]["update_s"] / found["ours"]["update_s"]
-    return found
+    our_updates, stock_updates = steps.sft_updates(config), steps.sft_updates(config, is_stock=True)
+    figures: Figures = {
+        "ours": our_updates.in_numbers(),
+        "stock": stock_updates.in_numbers(),
+        "expected": steps.expected(config),
+    }
+    figures["on_the_same_completions"] = steps.compared(stock_updates, our_updates)
+    figures["ratio_of_updates"] = figures["stock"]["update_s"] / figures["ours"]["update_s"]
+    return figures
 
 
 def card(gigabytes: int, preset: str, quantization: str, folder: Path, check: bool) -> Figures:
     """Test whether a preset fits a GPU of this size: refused by the estimate, or one update done within its memory."""
     config = _once(settings(preset, folder, check=check, **{"model.quantization": quantization}))
     expected = steps.expected(config)
-    found: Figures = {"expected": expected, "refused": expected["peak_gib"] > gigabytes}
-    if found["refused"] or not torch.cuda.is_available():
-        return found
+    figures: Figures = {"expected": expected, "refused": expected["peak_gib"] > gigabytes}
+    if figures["refused"] or not torch.cuda.is_available():
+        return figures
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes * steps.GIB / total))
     updates = steps.grpo_updates if config.method == "grpo" else steps.sft_updates
     try:
-        return found | {"fits": True, "ours": updates(config).in_numbers()}
+        return figures | {"fits": True, "ours": updates(config).in_numbers()}
     except torch.OutOfMemoryError as error:
-        return found | {"fits": False, "error": str(error).splitlines()[0]}
+        return figures | {"fits": False, "error": str(error).splitlines()[0]}
 
 
 def batches(folder: Path, check: bool) -> Figures:
     """Count greedy answers that depend on the batch size."""
     config = settings("smolvlm-256m-grpo", folder, check=check)
     base = loading.load_base(config.model)
-    asked = steps.examples(8 if check else 32)
+    examples = steps.examples(8 if check else 32)
     decoding = Decoding(config.max_tokens if check else 64)
 
     def texts(batch_size: int) -> list[str]:
-        found = generation.answers(
-            base.model, base.processor, asked, decoding, style=config.style, batch_size=batch_size
+        answered = generation.answers(
+            base.model, base.processor, examples, decoding, style=config.style, batch_size=batch_size
         )
-        return [answer.text for _, batch in found for answer in batch]
+        return [answer.text for _, batch in answered for answer in batch]
 
-    alone, together = texts(1), texts(len(asked))
-    return {"answers": len(asked), "different": sum(a != b for a, b in zip(alone, together, strict=True))}
+    alone, together = texts(1), texts(len(examples))
+    return {"answers": len(examples), "different": sum(a != b for a, b in zip(alone, together, strict=True))}
 
 
 def demo(folder: Path, check: bool) -> Figures:
@@ -168,14 +176,14 @@ def retry(folder: Path, check: bool) -> Figures:
 def _run(config: RunConfig, folder: Path) -> Figures:
     """Train like a job, into a separate database, and run the jobs that a retry adds."""
     with tempfile.TemporaryDirectory(dir=folder) as place, closing(open_store(str(Path(place, "runs.db")))) as store:
-        begun, (run, added) = time.perf_counter(), launch.create(store, config)
+        started_at, (run, added) = time.perf_counter(), launch.create(store, config)
         code = execute(store, get_job(store, added.uid))
-        found: Figures = {"exit": code, "seconds": time.perf_counter() - begun}
+        figures: Figures = {"exit": code, "seconds": time.perf_counter() - started_at}
         series = read_series(store, run.id, ["reward", "accuracy", "step_time"])
         for name, values in series.items():
             if len(values.value):
-                found |= {f"{name}_first": float(values.value[0]), f"{name}_last": float(values.value[-1])}
-        return found | {"peak_gib": memory.measured_peak() / steps.GIB}
+                figures |= {f"{name}_first": float(values.value[0]), f"{name}_last": float(values.value[-1])}
+        return figures | {"peak_gib": memory.measured_peak() / steps.GIB}
 
 
 Part = Callable[[Path, bool], Figures]

@@ -41,23 +41,23 @@ class UpdateMeasurement:
 
     def in_numbers(self) -> dict[str, Any]:
         """Return results for the table; medians are without the first update, which warms up."""
-        each, sampled = self.seconds[1:] or self.seconds, self.sampling[1:] or self.sampling
-        found: dict[str, Any] = {
+        updates, sampled = self.seconds[1:] or self.seconds, self.sampling[1:] or self.sampling
+        figures: dict[str, Any] = {
             "first_update_s": self.seconds[0],
-            "update_s": statistics.median(each),
+            "update_s": statistics.median(updates),
             "peak_reserved_gib": self.reserved / GIB,
             "peak_allocated_gib": self.allocated / GIB,
             "loss": self.loss,
             "gradient_norm": self.gradient_norm,
         }
         if sampled:
-            found |= {
+            figures |= {
                 "sampling_s": statistics.median(sampled),
                 "tokens_per_second": statistics.median(
                     n / s for n, s in zip(self.tokens[-len(sampled) :], sampled, strict=True)
                 ),
             }
-        return found
+        return figures
 
 
 def examples(count: int) -> list[Example]:
@@ -69,9 +69,14 @@ def examples(count: int) -> list[Example]:
 def expected(config: RunConfig) -> dict[str, Any]:
     """Return the preflight's memory estimate: peak and parts in GiB."""
     processor = loading.load_processor(config.model)
-    found = memory.estimate(config, memory.largest(processor, examples(memory.SAMPLE), config))
-    parts = {name: value / GIB for name, value in found.parts.items()}
-    return {"peak_gib": found.peak / GIB, "phase": found.phase, "parts_gib": parts, "parameters": found.parameters}
+    estimate = memory.estimate(config, memory.largest(processor, examples(memory.SAMPLE), config))
+    parts = {name: value / GIB for name, value in estimate.parts.items()}
+    return {
+        "peak_gib": estimate.peak / GIB,
+        "phase": estimate.phase,
+        "parts_gib": parts,
+        "parameters": estimate.parameters,
+    }
 
 
 def grpo_updates(config: RunConfig, *, is_stock: bool = False, repeat: list[Any] | None = None) -> UpdateMeasurement:
@@ -82,11 +87,11 @@ def grpo_updates(config: RunConfig, *, is_stock: bool = False, repeat: list[Any]
     """
     base = _fresh(config, is_stock)
     with tempfile.TemporaryDirectory() as folder, class_of_trainer(GRPOTrainer if is_stock else grpo.GroupedTrainer):
-        paid = [Reward("spread", 1.0, spread)]
-        trainer = grpo.build(config, base, examples(4 * config.prompts_per_step), paid, Path(folder))
+        rewards = [Reward("spread", 1.0, spread)]
+        trainer = grpo.build(config, base, examples(4 * config.prompts_per_step), rewards, Path(folder))
         _never_end(trainer)
-        found = _sampled(trainer, repeat)
-        return _train(trainer, found)
+        measurement = _sampled(trainer, repeat)
+        return _train(trainer, measurement)
 
 
 def sft_updates(config: RunConfig, *, is_stock: bool = False) -> UpdateMeasurement:
@@ -107,38 +112,41 @@ def _fresh(config: RunConfig, is_stock: bool) -> loading.Base:
     return stock(base) if is_stock else base
 
 
-def _train(trainer: Any, found: UpdateMeasurement) -> UpdateMeasurement:
+def _train(trainer: Any, measurement: UpdateMeasurement) -> UpdateMeasurement:
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_Clock(found))
+    trainer.add_callback(_Clock(measurement))
     trainer.train()
     for entry in trainer.state.log_history:
         if "loss" in entry:
-            found.loss.append(entry["loss"])
-            found.gradient_norm.append(entry["grad_norm"])
+            measurement.loss.append(entry["loss"])
+            measurement.gradient_norm.append(entry["grad_norm"])
     if torch.cuda.is_available():
-        found.reserved, found.allocated = torch.cuda.max_memory_reserved(), torch.cuda.max_memory_allocated()
-    return found
+        measurement.reserved, measurement.allocated = (
+            torch.cuda.max_memory_reserved(),
+            torch.cuda.max_memory_allocated(),
+        )
+    return measurement
 
 
 def _sampled(trainer: Any, repeat: list[Any] | None) -> UpdateMeasurement:
     """Make the trainer record its generations and their duration, or take those in `repeat`."""
-    found, generate, sample = UpdateMeasurement(), trainer._generate, trainer._generate_single_turn
-    given = iter(repeat or ())
+    measurement, generate, sample = UpdateMeasurement(), trainer._generate, trainer._generate_single_turn
+    repeated = iter(repeat or ())
 
     def timed(prompts: Any) -> Any:
-        begun = _now()
+        started_at = _now()
         made = generate(prompts)
-        found.sampling.append(_now() - begun)
+        measurement.sampling.append(_now() - started_at)
         return made
 
-    def noted(*arguments: Any, **named: Any) -> Any:
-        made = next(given) if repeat else sample(*arguments, **named)
-        found.generations.append(made)
-        found.tokens.append(sum(map(len, made[0])))
+    def noted(*arguments: Any, **options: Any) -> Any:
+        made = next(repeated) if repeat else sample(*arguments, **options)
+        measurement.generations.append(made)
+        measurement.tokens.append(sum(map(len, made[0])))
         return made
 
     trainer._generate, trainer._generate_single_turn = timed, noted
-    return found
+    return measurement
 
 
 def _never_end(trainer: Any) -> None:
@@ -156,25 +164,25 @@ def _now() -> float:
 class _Clock(TrainerCallback):
     """Records the duration of each update in seconds, from the end of the previous one."""
 
-    def __init__(self, found: UpdateMeasurement) -> None:
-        self.found, self.begun = found, 0.0
+    def __init__(self, measurement: UpdateMeasurement) -> None:
+        self.measurement, self.began_at = measurement, 0.0
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.begun = self.begun or _now()
+        self.began_at = self.began_at or _now()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         now = _now()
-        self.found.seconds.append(now - self.begun)
-        self.begun = now
+        self.measurement.seconds.append(now - self.began_at)
+        self.began_at = now
 
 
-def compared(found: UpdateMeasurement, other: UpdateMeasurement) -> dict[str, float]:
-    """Return the relative differences of the first update's loss and gradient norm to those in `found`."""
+def compared(reference: UpdateMeasurement, other: UpdateMeasurement) -> dict[str, float]:
+    """Return the relative differences of the first update's loss and gradient norm to those in `reference`."""
 
-    def relative(ours: float, theirs: float) -> float:
-        return abs(ours - theirs) / max(abs(ours), 1e-12)
+    def relative(value: float, other_value: float) -> float:
+        return abs(value - other_value) / max(abs(value), 1e-12)
 
     return {
-        "loss_difference": abs(found.loss[0] - other.loss[0]),
-        "gradient_norm_difference": relative(found.gradient_norm[0], other.gradient_norm[0]),
+        "loss_difference": abs(reference.loss[0] - other.loss[0]),
+        "gradient_norm_difference": relative(reference.gradient_norm[0], other.gradient_norm[0]),
     }
