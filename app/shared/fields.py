@@ -19,6 +19,7 @@ LABELS = {
     "lora.rank": "LoRA rank",
     "lora.alpha": "LoRA alpha",
     "lora.dropout": "LoRA dropout",
+    "lora.vision": "Adapt the vision tower",
     "grpo.beta": "KL weight (beta)",
     "grpo.entropy_coef": "Entropy bonus",
     "optimization.max_grad_norm": "Gradient clipping",

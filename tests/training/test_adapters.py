@@ -142,6 +142,8 @@ def test_an_adapter_of_another_shape_is_refused(store: Store, source: RunDetail,
         adapters.check_shape(folder, LoraConfig(rank=4))
     with pytest.raises(TrainerError, match="alpha 16, but the run has 8 and 8"):
         adapters.check_shape(folder, LoraConfig(rank=8, alpha=8))
+    with pytest.raises(TrainerError, match=r"does not adapt the vision tower\. Set lora\.vision to false"):
+        adapters.check_shape(folder, LoraConfig(rank=8, vision=True))
     (tmp_path / adapters.SHAPE).write_text(json.dumps({"peft_type": "IA3"}))
     with pytest.raises(TrainerError, match="not a plain LoRA"):
         adapters.check_shape(tmp_path, LoraConfig())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def spread(texts: list[str], *, completion_ids: list[list[int]], **columns: Any)
     return [float(sum(ids) % 7) for ids in completion_ids]
 
 
-def updates(folder: Path, method: str, output: Path, *, stock: bool) -> list[tuple[float, float]]:
+def updates(folder: Path, method: str, output: Path, *, stock: bool, vision: bool = False) -> list[tuple[float, float]]:
     """Loss and gradient norm of two updates."""
     chosen = config.override(
         config.preset(f"demo-{method}"),
@@ -156,6 +157,7 @@ def updates(folder: Path, method: str, output: Path, *, stock: bool) -> list[tup
             "model.id": str(folder),
             "max_tokens": "8",
             "lora.rank": "4",
+            "lora.vision": str(vision),
             "grpo.group_size": "4",
             "optimization.steps": "2",
             "optimization.batch_size": "8",
@@ -181,6 +183,47 @@ def test_updates_are_those_of_the_stock_model(folders: dict[str, Path], tmp_path
     assert all(norm > 0 for _, norm in ours)
     for found, expected in zip(ours, stock, strict=True):
         assert found == pytest.approx(expected, rel=2e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", PROVEN)
+def test_updates_of_the_vision_tower_are_those_of_the_stock_model(
+    folders: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    stock, ours = (updates(folders[kind], "grpo", tmp_path, stock=stock, vision=True) for stock in (True, False))
+    assert len(ours) == 2
+    for found, expected in zip(ours, stock, strict=True):
+        assert found == pytest.approx(expected, rel=2e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", PROVEN)
+def test_an_adapter_of_the_vision_tower_covers_its_blocks(folders: dict[str, Path], kind: str) -> None:
+    base = loading.load_base(ModelConfig(id=str(folders[kind])))
+    language = {id(each) for each in prefix_sharing.vision_cache.language_model(base.model.model).modules()}
+    others = {
+        name: module
+        for name, module in base.model.named_modules()
+        if isinstance(module, torch.nn.Linear) and id(module) not in language
+    }
+    blocks = {name for name in others if re.search(r"\.(layers?|blocks)\.\d+\.", name)}
+    assert blocks
+    assert set(loading.projections(base.model, loading.VISION_PROJECTIONS)) == blocks
+    assert set(loading.projections(base.model, loading.adapted(LoraConfig(vision=True)))) == blocks | set(
+        loading.projections(base.model)
+    )
+    inputs, *_ = batch(base)
+    torch.manual_seed(0)
+    model = get_peft_model(base.model, loading.adapter(LoraConfig(rank=4, vision=True)))
+    for name, parameter in model.named_parameters():
+        # Gemma 3's projector is zero before training.
+        if ("lora_B" in name and "language_model" not in name and "text_model" not in name) or "projector" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    with torch.no_grad():
+        on = model(**inputs).logits
+        with model.disable_adapter():
+            off = model(**inputs).logits
+        again = model(**inputs).logits
+    assert not torch.allclose(on, off, atol=1e-5), "the adapter was ignored, or its features were kept"
+    torch.testing.assert_close(again, on)
 
 
 @pytest.mark.parametrize("kind", STEPPING_ASIDE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_an_adapter_takes_what_is_said() -> None:
         p.grad = torch.zeros_like(p)
     optimizer.step()
     moments = [t for state in optimizer.state.values() for t in state.values() if t.ndim]
-    real = sum(t.numel() * t.element_size() for t in (*trained, *(p.grad for p in trained), *moments))  # type: ignore[union-attr]
+    real = sum(t.numel() * t.element_size() for t in (*trained, *(p.grad for p in trained), *moments))
     assert memory.estimate(chosen, EXAMPLE).parts["adapter and optimizer"] == real
 
 
@@ -66,6 +67,19 @@ def test_the_training_pass_keeps_what_is_said(folders: dict[str, Path], model: s
         if name in inputs:
             inputs[name] = torch.cat([inputs[name], torch.full((len(examples), 24), fill)], dim=1)
     inputs["input_ids"][:, prompt] = 20 + torch.arange(len(examples))
+    real = kept_bytes(policy, lambda: policy.model.model(**inputs, use_cache=False))
+    text = base.model.config.get_text_config()
+    workload = Workload(tokens=prompt, pixels=3 * 96 * 96)
+    if copies == 1:
+        said = memory.activation_bytes(chosen, text, len(examples) * (prompt + 24))
+    else:
+        parts = memory.phase_parts(chosen, base.model.config, workload)["the update"]
+        said = parts["activations"] + parts["copies of keys and values"]
+    assert said == pytest.approx(real, rel=0.25)
+
+
+def kept_bytes(policy: torch.nn.Module, compute: Callable[[], Any]) -> int:
+    """Bytes that autograd keeps for the backward pass, without the weights."""
     own = {p.untyped_storage().data_ptr() for p in policy.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -75,17 +89,35 @@ def test_the_training_pass_keeps_what_is_said(folders: dict[str, Path], model: s
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        found = policy.model.model(**inputs, use_cache=False)
-    assert found is not None
-    real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    text = base.model.config.get_text_config()
-    workload = Workload(tokens=prompt, pixels=3 * 96 * 96)
-    if copies == 1:
-        said = memory.activation_bytes(chosen, text, len(examples) * (prompt + 24))
-    else:
-        parts = memory.phase_parts(chosen, base.model.config, workload)["the update"]
-        said = parts["activations"] + parts["copies of keys and values"]
-    assert said == pytest.approx(real, rel=0.25)
+        assert compute() is not None
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+@pytest.mark.parametrize("copies", [1, 4])
+@pytest.mark.parametrize("model", ["tiny", "qwen2vl"])
+def test_an_adapted_vision_tower_keeps_what_is_said(folders: dict[str, Path], model: str, copies: int) -> None:
+    settings = {"optimization__batch_size": str(2 * copies), "grpo__group_size": str(copies)}
+    chosen = preset(
+        model__id=str(folders.get(model, model)), lora__vision="true", **(settings if copies > 1 else {"method": "sft"})
+    )
+    chosen = chosen if copies > 1 else config.override(chosen, {"optimization.batch_size": "2"})
+    base = loading.load_base(chosen.model)
+    policy = get_peft_model(base.model, loading.adapter(chosen.lora))
+    examples = [e for e in shapes.examples("simple", "train", 2, 0) for _ in range(copies)]
+    texts = [generation.render(base.processor, example, "cot", None) for example in examples]
+    inputs = generation.encode(base.processor, examples, texts)
+    backbone = base.model.model
+    arguments = {name: inputs[name] for name in backbone.get_image_features.parameters if name in inputs}
+    real = kept_bytes(policy, lambda: backbone.get_image_features(**arguments, return_dict=True))
+    workload = Workload(tokens=60, pixels=inputs["pixel_values"].numel() // len(examples))
+    assert memory.tower_bytes(chosen, base.model.config, workload) == pytest.approx(real, rel=0.35)
+
+
+def test_an_adapter_of_the_tower_takes_what_is_said() -> None:
+    chosen = preset(lora__rank="8", lora__vision="true")
+    model = get_peft_model(loading.load_base(chosen.model).model, loading.adapter(chosen.lora))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert memory.estimate(chosen, EXAMPLE).parts["adapter and optimizer"] == 4 * 4 * trained
 
 
 def phases(**settings: str) -> dict[Any, int]:

@@ -138,6 +138,10 @@ def test_a_batch_that_cannot_be_shared_is_refused(settings: dict[str, str], word
         ({"grpo.vllm": "server"}, "grpo.vllm=server needs vLLM. Run `pip install vllm`, or set it to off."),
         ({"grpo.vllm": "colocate"}, "image tokens would be expanded twice .TRL issue 6294.. Set it to off."),
         ({"grpo.vllm": "server", "model.quantization": "nf4"}, "from nf4 weights with the adapter rounded into them"),
+        (
+            {"grpo.vllm": "server", "lora.vision": "true"},
+            "an adapter in the vision tower .lora.vision. was never tried",
+        ),
         ({"grpo.vllm": "server", "model.longest_edge": "512"}, "would ignore model.longest_edge"),
     ],
 )

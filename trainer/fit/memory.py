@@ -22,11 +22,13 @@ from trainer.datasets.example import Example
 from trainer.evaluate import generation
 from trainer.models import loading
 from trainer.patches import pixels, prefix_sharing, vision_cache
-from trainer.spec.config import RunConfig
+from trainer.spec.config import LoraConfig, RunConfig
 
 Phase = Literal["the update", "generation", "the probe"]
 KEPT = {torch.float32: (8.0, 4.0), torch.bfloat16: (15.0, 4.5), torch.float16: (15.0, 4.5)}
 """Values kept per token and layer for the backward pass, in units of hidden and intermediate width."""
+KEPT_BY_TOWER = {torch.float32: (9.0, 3.0), torch.bfloat16: (15.0, 4.5), torch.float16: (15.0, 4.5)}
+"""The same for an image patch and a layer of a vision tower with an adapter."""
 NF4_BYTES, INT8_BYTES = 0.52, 1.01
 """Bytes of a quantized weight, including its share of the block's scale."""
 LOSS_TILE = (4096, 32768)
@@ -116,8 +118,9 @@ def weight_bytes(model: torch.nn.Module, config: RunConfig) -> int:
     return int(projected * quantized + (sum(p.numel() for p in model.parameters()) - projected) * plain)
 
 
-def adapter_parameters(model: torch.nn.Module, rank: int) -> int:
-    return sum(rank * (module.in_features + module.out_features) for module in loading.projections(model).values())
+def adapter_parameters(model: torch.nn.Module, lora: LoraConfig) -> int:
+    layers = loading.projections(model, loading.adapted(lora)).values()
+    return sum(lora.rank * (layer.in_features + layer.out_features) for layer in layers)
 
 
 def adapter_bytes(model: torch.nn.Module, config: RunConfig) -> int:
@@ -128,14 +131,15 @@ def adapter_bytes(model: torch.nn.Module, config: RunConfig) -> int:
     copies = 0 if config.method == "none" else 4
     if config.model.adapter is not None and config.method == "grpo" and config.grpo.beta:
         copies += 1
-    return copies * 4 * adapter_parameters(model, config.lora.rank)
+    return copies * 4 * adapter_parameters(model, config.lora)
 
 
 def merged_bytes(model: torch.nn.Module, config: RunConfig) -> int:
     """Return the bytes of the merged projections, in addition to the base's own (`trainer.patches.merging`)."""
     if config.model.quantization != "none" or loading.dtype_of(config.model) != torch.float32:
         return 0
-    return 4 * sum(module.weight.numel() for module in loading.projections(model).values())
+    layers = loading.projections(model, loading.adapted(config.lora)).values()
+    return 4 * sum(layer.weight.numel() for layer in layers)
 
 
 def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Phase, dict[str, int]]:
@@ -168,6 +172,7 @@ def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Ph
         ),
         "logits": min(tokens, LOSS_TILE[0]) * min(text.vocab_size, LOSS_TILE[1]) * (size + 4),
         "vision": vision_bytes(described, example, config.micro_batch, size),
+        "vision tower's activations": tower_bytes(config, described, example),
     }
     probe = {
         "logits": 4 * config.micro_batch * config.max_tokens * text.vocab_size * 4,
@@ -179,7 +184,7 @@ def phase_parts(config: RunConfig, described: Any, example: Workload) -> dict[Ph
 
 def feature_bytes(config: RunConfig, described: Any, example: Workload) -> int:
     """Return the bytes of all examples' image features, up to the limit of `trainer.patches.vision_cache`."""
-    if prefix_sharing.refusal(described) is not None:
+    if prefix_sharing.refusal(described) is not None or config.lora.vision:
         return 0
     data = config.data
     train = min(data.train_examples, config.optimization.steps * config.prompts_per_step)
@@ -214,9 +219,13 @@ def shares_prompts(config: RunConfig, described: Any) -> bool:
 
 def update_tokens(config: RunConfig, described: Any, example: Workload) -> int:
     """Return the number of tokens in one training pass."""
+    return pass_prompts(config, described) * example.tokens + config.micro_batch * config.max_tokens
+
+
+def pass_prompts(config: RunConfig, described: Any) -> int:
+    """Return the number of prompts that one training pass computes."""
     rows = config.micro_batch
-    prompts = math.ceil(rows / config.grpo.group_size) if shares_prompts(config, described) else rows
-    return prompts * example.tokens + rows * config.max_tokens
+    return math.ceil(rows / config.grpo.group_size) if shares_prompts(config, described) else rows
 
 
 def activation_bytes(config: RunConfig, text: Any, tokens: int) -> int:
@@ -237,12 +246,38 @@ def vision_bytes(described: Any, example: Workload, images: int, size: int) -> i
     vision = getattr(described, "vision_config", None)
     if vision is None:
         return images * example.pixels * 4
+    width, inner = tower_widths(vision)
+    at_once = images if prefix_sharing.refusal(described) is not None else 1
+    return images * example.pixels * 4 + at_once * patches(vision, example) * (6 * width + 2 * inner) * size
+
+
+def tower_bytes(config: RunConfig, described: Any, example: Workload) -> int:
+    """Return the bytes that autograd keeps of a vision tower with an adapter, for the images of one training pass."""
+    vision = getattr(described, "vision_config", None)
+    if vision is None or not config.lora.vision:
+        return 0
+    dtype = loading.dtype_of(config.model)
+    width, inner = tower_widths(vision)
+    of_width, of_inner = KEPT_BY_TOWER[dtype]
+    layers = getattr(vision, "num_hidden_layers", None) or vision.depth
+    layer = of_width * width + of_inner * inner
+    values = layers * width + layer if config.optimization.gradient_checkpointing else layers * layer
+    # Where prompts are not shared, a group's copies of an image are still encoded once.
+    is_encoded_once = config.method == "grpo" and prefix_sharing.refusal(described) is None
+    images = math.ceil(config.micro_batch / config.grpo.group_size) if is_encoded_once else config.micro_batch
+    return int(images * patches(vision, example) * values * dtype.itemsize)
+
+
+def patches(vision: Any, example: Workload) -> int:
     channels = getattr(vision, "num_channels", None) or getattr(vision, "in_channels", None) or 3
     patch = channels * _edge(vision.patch_size) ** 2 * _edge(getattr(vision, "temporal_patch_size", None) or 1)
+    return example.pixels // patch
+
+
+def tower_widths(vision: Any) -> tuple[int, int]:
+    """Return the hidden and the intermediate width of a vision tower."""
     width = getattr(vision, "embed_dim", None) or vision.hidden_size
-    inner = getattr(vision, "intermediate_size", None) or int(width * getattr(vision, "mlp_ratio", 4))
-    at_once = images if prefix_sharing.refusal(described) is not None else 1
-    return images * example.pixels * 4 + at_once * (example.pixels // patch) * (6 * width + 2 * inner) * size
+    return width, getattr(vision, "intermediate_size", None) or int(width * getattr(vision, "mlp_ratio", 4))
 
 
 def _edge(patch: int | Sequence[int]) -> int:

@@ -67,6 +67,11 @@ def check_shape(folder: Path, lora: LoraConfig) -> None:
         raise TrainerError("data", f"{folder / SHAPE} is damaged. Choose another adapter.") from error
     if saved.get("peft_type") != "LORA" or saved.get("use_dora") or saved.get("use_rslora"):
         raise TrainerError("config", f"model.adapter: {folder} is not a plain LoRA adapter. Choose another adapter.")
+    if saved.get("target_modules") == loading.adapted(lora.model_copy(update={"vision": not lora.vision})):
+        does, value = ("does not adapt", "false") if lora.vision else ("adapts", "true")
+        raise TrainerError(
+            "config", f"The adapter in {folder} {does} the vision tower. Set lora.vision to {value}, as it was trained."
+        )
     expected = loading.adapter(lora)
     if (saved.get("r"), saved.get("lora_alpha")) != (expected.r, expected.lora_alpha):
         raise TrainerError(
@@ -80,8 +85,12 @@ def policy(base: Base, lora: LoraConfig, start: Path | None) -> dict[str, Any]:
     """Return `model` and `peft_config` for a TRL trainer.
 
     TRL creates a new adapter itself and then uses the base as the KL reference. Of an adapter in a PEFT model, it keeps
-    a frozen copy. So the reference is always the run's initial policy.
+    a frozen copy. So the reference is always the run's initial policy. Raises TrainerError if the tower is to be
+    adapted, but has no layer of a known name.
     """
+    if lora.vision and not loading.projections(base.model, loading.VISION_PROJECTIONS):
+        kind = base.model.config.model_type
+        raise TrainerError("config", f"lora.vision: the vision tower of {kind} has no known layers. Set it to false.")
     if start is None:
         return {"model": base.model, "peft_config": loading.adapter(lora)}
     return {"model": with_adapter(base, lora, start), "peft_config": None}

@@ -32,6 +32,11 @@ TINY_FOLDER = Path(__file__).parents[1] / "tiny" / "base"
 _EMBEDDED = {TINY: TINY_FOLDER, TINY_BOARD: TINY_FOLDER.with_name("board")}
 LANGUAGE_PROJECTIONS = r".*\b(text_model|language_model)\b.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 """By path, not by suffix, because the vision towers of SmolVLM and Qwen2.5-VL have projections of the same names."""
+VISION_PROJECTIONS = (
+    r".*\b(vision_model|vision_tower|visual)\b.*\.(layers?|blocks)\.\d+\..*\b"
+    r"(q_proj|k_proj|v_proj|o_proj|out_proj|qkv|proj|projection_layer|fc1|fc2|linear_fc1|linear_fc2|gate_proj|up_proj|down_proj)"
+)
+"""Linear layers within the blocks of a vision tower, not its patch embedding or what leads to the language model."""
 NOT_QUANTIZED = (r"(?!.*\b(text_model|language_model)\b).*", "lm_head")
 """Modules that are not quantized: 4-bit vision towers misread images, and TRL reads the head's weight."""
 
@@ -195,9 +200,9 @@ def quantization(config: ModelConfig) -> BitsAndBytesConfig | None:
     return None
 
 
-def projections(model: torch.nn.Module) -> dict[str, Any]:
-    """Return the linear layers to which adapters are added, by name."""
-    pattern = re.compile(LANGUAGE_PROJECTIONS)
+def projections(model: torch.nn.Module, names: str = LANGUAGE_PROJECTIONS) -> dict[str, Any]:
+    """Return the linear layers whose names match, by name: by default, the language model's."""
+    pattern = re.compile(names)
     return {
         name: module
         for name, module in model.named_modules()
@@ -205,12 +210,17 @@ def projections(model: torch.nn.Module) -> dict[str, Any]:
     }
 
 
+def adapted(config: LoraConfig) -> str:
+    """Return the pattern of the names of the layers to which adapters are added."""
+    return f"({LANGUAGE_PROJECTIONS})|({VISION_PROJECTIONS})" if config.vision else LANGUAGE_PROJECTIONS
+
+
 def adapter(config: LoraConfig) -> PeftLoraConfig:
-    """Return the LoRA configuration for the language model's projections; the vision tower stays frozen."""
+    """Return the LoRA configuration for the language model's projections and, if it says so, the vision tower's."""
     return PeftLoraConfig(
         r=config.rank,
         lora_alpha=config.alpha or 2 * config.rank,
         lora_dropout=config.dropout,
-        target_modules=LANGUAGE_PROJECTIONS,
+        target_modules=adapted(config),
         task_type="CAUSAL_LM",
     )

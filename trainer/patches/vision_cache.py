@@ -1,5 +1,7 @@
 """Encode every distinct picture once: cache a frozen vision tower's features by the exact bytes of the pixels.
 
+Of a tower that is trained, the features are shared within a pass, with gradients, and never kept.
+
 TRL passes the G completions of a group, each with its own copy of the picture, through generation, reference and
 training passes. The module wraps `get_image_features` of one loaded model. A picture is the unit that the tower encodes
 independently of the rest of the batch: an example with all its tiles (Idefics3, SmolVLM), an image (Qwen-VL,
@@ -14,6 +16,7 @@ import functools
 import inspect
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +45,7 @@ class Encoded(BaseModelOutputWithPooling):
 
 
 class VisionCache:
-    """Replaces `backbone.get_image_features`; the features of a tower that is trained are never cached."""
+    """Replaces `backbone.get_image_features`."""
 
     def __init__(self, backbone: Any, limit: int = MEMORY_LIMIT) -> None:
         self._backbone = backbone
@@ -61,21 +64,23 @@ class VisionCache:
         functools.update_wrapper(self, self._encode)
 
     def __call__(self, *positional: Any, **keywords: Any) -> Any:
-        """Return an Encoded, or the model's own output if its tower is being trained."""
+        """Return an Encoded, or the model's own output if its pictures cannot be separated."""
         arguments = dict(zip(self.parameters, positional, strict=False)) | keywords
-        pictures = None if self._in_training() or _needs_more_outputs(arguments) else _pictures(arguments)
+        pictures = None if _needs_more_outputs(arguments) else _pictures(arguments)
         if not pictures:
             return self._encode(**arguments)
         keys = [_key(picture) for picture in pictures]
-        missing = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in self._kept}
-        features = {key: self._kept[key] for key in keys if key in self._kept}
+        is_frozen = self._is_frozen()
+        features = {key: self._kept[key] for key in keys if is_frozen and key in self._kept}
+        missing = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in features}
         self.requested += len(keys)
         self.encoded += len(missing)
         for key, picture in missing.items():
             # One at a time: batching changes the last digits, and a resumed run encodes other batches.
-            with torch.no_grad():
+            with torch.no_grad() if is_frozen else nullcontext():
                 features[key] = self._features(self._encode(**picture))
-        self._keep(features)
+        if is_frozen:
+            self._keep(features)
         return self.joined([features[key] for key in keys])
 
     def joined(self, pictures: list[Features]) -> Encoded:
@@ -90,12 +95,15 @@ class VisionCache:
     def _features(self, output: Any) -> Features:
         self._is_stacked = isinstance(output.pooler_output, torch.Tensor)
         layers = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
-        return tuple(layer[0].detach() for layer in layers)
+        return tuple(layer[0] for layer in layers)
 
-    def _in_training(self) -> bool:
-        """Return whether any weight outside the language model is trained, which would make cached features stale."""
+    def _is_frozen(self) -> bool:
+        """Return whether no weight outside the language model is trained or part of an adapter, which can be off."""
         language = {id(p) for p in language_model(self._backbone).parameters()}
-        return any(p.requires_grad for p in self._backbone.parameters() if id(p) not in language)
+        return not any(
+            id(p) not in language and (p.requires_grad or ".lora_" in name)
+            for name, p in self._backbone.named_parameters()
+        )
 
     def _keep(self, new: dict[bytes, Features]) -> None:
         for key, features in new.items():

@@ -79,6 +79,8 @@ class LoraConfig(Section):
     """LoRA alpha, the scaling of the adapter; empty uses twice the rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout of the adapter; 0 keeps on-policy probability ratios exact."""
+    vision: bool = False
+    """Also adapt the layers of the vision tower. A frozen tower encodes each image once, so updates are faster."""
 
 
 class DataConfig(Section):

@@ -134,6 +134,8 @@ def check_vllm(config: RunConfig) -> None:
         reason = f"it would sample from {config.model.quantization} weights with the adapter rounded into them"
     elif (config.model.longest_edge, config.model.min_pixels, config.model.max_pixels) != (None, None, None):
         reason = "the server would ignore model.longest_edge, min_pixels and max_pixels"
+    elif config.lora.vision:
+        reason = "an adapter in the vision tower (lora.vision) was never tried with it"
     if reason is not None:
         raise TrainerError(
             "dependency", f"grpo.vllm={config.grpo.vllm} is not supported here: {reason}. Set it to off."
