@@ -20,7 +20,7 @@ LOCK := yes
 FITS := import platform, sys; sys.exit((sys.implementation.name, sys.version_info[:2], sys.platform, platform.machine(), \
     platform.libc_ver()[0]) != ("cpython", (3, 11), "linux", "x86_64", "glibc"))
 
-.PHONY: demo serve dashboard install test lint bench faults screenshots lock audit clean help
+.PHONY: demo serve dashboard install test lint bench faults screenshots sheets lock audit clean help
 
 demo: install  ## install, then show the dashboard on recorded runs and train two more
 	@exec $(RUN) -m app --demo
@@ -57,6 +57,10 @@ faults: $(VENV)/requirements-dev.txt  ## cause faults in real trainings for an h
 screenshots: $(VENV)/requirements-dev.txt  ## take docs/screenshots from a demo database
 	@$(RUN) -m scripts.provide_browser
 	@$(RUN) -m scripts.screenshots
+
+sheets: $(VENV)/requirements-dev.txt  ## take docs/contact-sheets: every page at four widths, light and dark
+	@$(RUN) -m scripts.provide_browser
+	@$(RUN) -m scripts.contact_sheets
 
 lock: $(VENV)/requirements-dev.txt  ## rewrite the locks after a requirement has changed
 	@$(RUN) -m scripts.lock

@@ -16,16 +16,7 @@ PAGES = Path(__file__).resolve().parents[1] / "pages"
 NAME, MARK = (Path(__file__).with_name(file) for file in ("logo.svg", "favicon.svg"))
 RUN_PAGES = ("run", "traces", "emergence", "find", "rewards", "compare", "drift", "curves", "sweep")
 """Pages that show the current run."""
-STYLE = """<style>
-[data-testid="stSidebarHeader"] { height: auto; padding-top: 1rem; padding-bottom: 0.5rem; margin-bottom: 0; }
-[data-testid="stSidebarUserContent"] { padding-top: 0.25rem; padding-bottom: 1.5rem; }
-[data-testid="stMainBlockContainer"] { padding: 4rem clamp(1rem, 3vw, 3.5rem) 3rem; }
-[data-testid="stButtonGroup"] button { min-height: 2.5rem; }
-.st-key-menu [data-testid="stCaptionContainer"] { margin-top: 0.7rem; margin-bottom: -0.6rem; }
-.st-key-menu [data-testid="stCaptionContainer"] p { font-weight: 600; }
-.st-key-menu > :has(> [data-testid="stPageLink"]) { margin: -0.15rem 0; }
-.st-key-menu > div:first-child [data-testid="stCaptionContainer"] { margin-top: 0; }
-</style>"""
+STYLE = Path(__file__).with_suffix(".css")
 
 
 def _page(name: str, icon: str, help: str) -> Page:

@@ -24,12 +24,12 @@ def banner() -> None:
     """Show that the page's run was recorded, with the commands to reproduce it and a button to remove it."""
     manifest = recorded.manifest()
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="recorded", gap="small"):
-        st.markdown(
+        st.caption(
             f":material/inventory_2: **Recorded** on {manifest.recorded_on} by commit `{manifest.commit[:10]}` "
             f"({manifest.machine}), not on this machine.",
             width="stretch",
         )
-        with st.popover("Reproduce", icon=":material/terminal:"):
+        with st.popover("Reproduce", icon=":material/terminal:", type="tertiary"):
             st.caption("Run these commands in order. DB is a database file of your choice.")
             st.code("\n".join(manifest.commands), language="bash")
         remove_button()
@@ -39,6 +39,7 @@ def remove_button() -> None:
     st.button(
         "Remove the recorded runs",
         icon=":material/delete:",
+        type="tertiary",
         key="remove_recorded",
         on_click=_remove,
         help="Deletes the recorded runs from this database. You can import them again on the Tour page.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -22,12 +23,26 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Vision-R1-Zero</title>
 <style>
-:root {{ color-scheme: light dark; }}
-body {{ font-family: sans-serif; max-width: 40rem; margin: 4rem auto; padding: 0 1rem; line-height: 1.5; }}
-a {{ display: inline-block; padding: 0.5rem 1rem; border-radius: 6px; background: #0072B2; color: #fff; }}
+:root {{ color-scheme: light dark; --page: #f3f5f8; --card: #fff; --text: #1c2330; --line: #d5dae2; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --page: #11151c; --card: #1a212c; --text: #e4e8ee; --line: #313a48; }}
+}}
+body {{ display: grid; place-items: center; min-height: 100vh; margin: 0; padding: 1rem; box-sizing: border-box;
+  font: 1rem/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: var(--text); background: var(--page); }}
+main {{ width: 100%; max-width: 26rem; padding: 2rem; box-sizing: border-box; overflow-wrap: anywhere;
+  background: var(--card); border: 1px solid var(--line); border-radius: 6px; }}
+svg {{ display: block; width: 3rem; }}
+h1 {{ margin: 0.5rem 0 0; font-size: 1.5rem; }}
+p {{ margin: 0.75rem 0 1.5rem; }}
+a {{ display: block; padding: 0.6rem 1rem; border-radius: 6px; font-weight: 600; text-align: center;
+  text-decoration: none; color: #fff; background: #0072B2; }}
+a:hover, a:focus-visible {{ background: #005a8e; }}
 </style></head>
-<body><h1>Vision-R1-Zero</h1><p>{words}</p><p><a href="{link}">{label}</a></p></body></html>
+<body><main>{mark}<h1>Vision-R1-Zero</h1><p>{words}</p><a href="{link}">{label}</a></main></body></html>
 """
+_MARK = (
+    Path(__file__).with_name("favicon.svg").read_text(encoding="utf-8").replace("<svg", '<svg aria-hidden="true"', 1)
+)
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
@@ -48,4 +63,5 @@ def start(_request: Request) -> Response:
 
 def _answer(message: str, path: str, label: str, status: int) -> Response:
     link = make_url_path(str(config.get_option("server.baseUrlPath") or ""), path)
-    return HTMLResponse(_PAGE.format(words=escape(message), link=escape(link), label=label), status, headers=_HEADERS)
+    content = _PAGE.format(mark=_MARK, words=escape(message), link=escape(link), label=label)
+    return HTMLResponse(content, status, headers=_HEADERS)

@@ -109,7 +109,7 @@ def choose_gains(chosen: ComparedRuns) -> list[Table]:
 
 
 def downloads(store: Store, compared_tables: Sequence[Table], chosen: ComparedRuns, benchmark: str) -> None:
-    """Show the download buttons; each file is built when its button is clicked."""
+    """Show the download buttons side by side; each file is built when its button is clicked."""
 
     def report() -> str:
         figures = [
@@ -128,10 +128,9 @@ def downloads(store: Store, compared_tables: Sequence[Table], chosen: ComparedRu
         "CSV": ("comparison.csv", lambda: export.comma_separated(compared_tables)),
         "HTML report": ("comparison.html", report),
     }
-    with st.container(horizontal=True):
-        for label, (name, make) in files.items():
-            st.download_button(label, make, name, icon=":material/download:", key=f"export-{label}", on_click="ignore")
-        button.download([member.run for member in chosen.members], key="compare_report")
+    for label, (name, make) in files.items():
+        st.download_button(label, make, name, icon=":material/download:", key=f"export-{label}", on_click="ignore")
+    button.download([member.run for member in chosen.members], key="compare_report")
 
 
 def body(store: Store, chosen: ComparedRuns) -> None:
@@ -144,8 +143,9 @@ def body(store: Store, chosen: ComparedRuns) -> None:
     query = {"runs": ",".join(methods[name] for name in ("sft", "grpo") if name in methods)}
     st.page_link(DRIFT_PAGE, label="See how the styles differ", icon=":material/compare:", query_params=query)
     st.subheader("Details", anchor=False)
-    benchmark = st.selectbox("Benchmark", names, key="compare.benchmark", width=260)
-    downloads(store, compared_tables, chosen, benchmark)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        benchmark = st.selectbox("Benchmark", names, key="compare.benchmark", width=260)
+        downloads(store, compared_tables, chosen, benchmark)
     with st.expander(
         "Conditions and budgets", icon=":material/rule:", key="compare.conditions", on_change="rerun"
     ) as rest:

@@ -94,7 +94,8 @@ def grouping_controls(chosen: ChosenRuns, details: dict[int, RunDetail]) -> tupl
 def note(entry: Entry) -> str:
     """Return a run's length, or a group's number of runs and their lengths."""
     steps = [run.step for run in entry.members]
-    length = f"{min(steps):,} steps" if min(steps) == max(steps) else f"{min(steps):,}–{max(steps):,} steps"
+    least, most = min(steps), max(steps)
+    length = format.counted(least, "step") if least == most else f"{least:,}–{most:,} steps"
     live = ", running" if any(run.status in status.OPEN for run in entry.members) else ""
     return f"n = {len(steps)}, {length}{live}" if entry.is_group else f"{length}{live}"
 

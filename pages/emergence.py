@@ -148,6 +148,12 @@ def nothing_sampled(row: RunRow) -> None:
             "Its recorded evaluation answers, if any, are below.",
             icon=":material/info:",
         )
+    elif row.step > 0 and row.method not in status.SAMPLES_NOTHING:
+        st.info(
+            "The training completions of this run are not in this database. "
+            "Below you can follow its answers to held-out examples.",
+            icon=":material/info:",
+        )
     elif row.method == "grpo" and row.status in status.OPEN:
         st.info("The first step is still running: charts appear once it is finished.", icon=":material/hourglass_top:")
     elif row.method == "grpo":

@@ -146,8 +146,8 @@ def by_columns(search: Search) -> list[StoredCompletion]:
     page = find_completions(data.reader(), search.filter, search.order, after=places[-1], limit=A_PAGE)
     first = (len(places) - 1) * A_PAGE
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        shown = f"{first + 1:,} to {first + len(page.rows):,} of {total:,}" if page.rows else f"{total:,}"
-        st.caption(f"{shown} completions", width="content")
+        place = f"{first + 1:,} to {first + len(page.rows):,} of " if page.rows else ""
+        st.caption(place + format.counted(total, "completion"), width="content")
         with st.container(horizontal=True, width="content"):
             st.button(
                 "Back",
@@ -235,7 +235,8 @@ def go_on(progress: Progress) -> Progress:
 
 def show_progress(progress: Progress) -> None:
     total = max(data.count_found(progress.search.filter), progress.looked_at)
-    summary = f"{len(progress.rows):,} matches in {progress.looked_at:,} of {total:,} texts, {progress.seconds:.1f} s"
+    matches = f"{len(progress.rows):,} {'match' if len(progress.rows) == 1 else 'matches'}"
+    summary = f"{matches} in {progress.looked_at:,} of {format.counted(total, 'text')}, {progress.seconds:.1f} s"
     if progress.is_over:
         st.caption(summary)
         if progress.problem:

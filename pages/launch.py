@@ -108,7 +108,8 @@ def preset_cards() -> None:
 
 
 def cards(names: list[str], chosen: str) -> None:
-    with st.grid("auto", min_column_width=210):
+    columns = min((4, 3), key=lambda each: -len(names) % each)  # as few gaps in the last row as possible
+    with st.grid(columns, min_column_width=210):
         for name in names:
             with st.container(border=True, height="stretch", key=f"card-{name}"):
                 st.button(
@@ -179,7 +180,7 @@ def queue_sentence(launcher: str, config: RunConfig) -> str:
     widths = [threads.count(config.model_dump(mode="json"))]
     if ahead < len(devices.places(widths)):
         return "Starts immediately."
-    return f"Starts after {ahead} other {'job' if ahead == 1 else 'jobs'}."
+    return f"Starts after {format.counted(ahead, 'other job')}."
 
 
 def start(config: RunConfig, launcher: str) -> None:

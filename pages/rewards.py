@@ -21,12 +21,13 @@ from store.db.engine import Store, StoreError
 from store.db.rows import RunRow, StoredCompletion
 from store.trace import Form, form_of, parse
 from trainer.spec.config import ConfigError, RewardConfig, RunConfig, from_dict
+from trainer.spec.prompt import target
 from trainer.spec.rewards import Explained, explain
 
 VIEWS = ("One answer", "A whole run")
 SECONDS_A_ROUND = 0.5
 STATE = "rewards.again"
-FIRST = "<think>1. red circle top left 2. red circle bottom right</think><answer>2</answer>"
+THINKING = "1. red circle top left 2. red circle bottom right"
 # What each part of a rescored run needs.
 PARTS: data_needs.Parts = {
     "groups with a signal": (data_needs.GROUPS,),
@@ -86,16 +87,35 @@ def scheme_of(config: RunConfig, run: RunRow | None) -> Scheme:
 
 
 def one_answer(store: Store, config: RunConfig, scheme: Scheme) -> None:
-    picked = picked_completion(store)
-    first = FIRST if picked is None else picked.text
-    truth = 2 if picked is None else picked.truth
-    with st.container(horizontal=True, gap="medium"):
-        text = st.text_area("Completion", first, key=f"rewards.text.{hash(first)}", height=170)
-        count = st.number_input(
-            "True count", value=truth, min_value=0, step=1, key=f"rewards.truth.{hash(first)}", width=140
+    left, right = st.columns(2, gap="large")
+    with left:
+        numbers = st.container(horizontal=True)
+        picked = picked_completion(
+            store,
+            numbers.number_input(
+                "Completion number", value=None, min_value=1, step=1, key="completion", bind="query-params", width=200
+            ),
         )
-    recorded = picked.rewards if picked is not None and text == first else {}
-    components = score_components(text, None if count is None else int(count), config, scheme, recorded)
+        first = target(THINKING, 2, config.style) if picked is None else picked.text
+        count = numbers.number_input(
+            "True count",
+            value=2 if picked is None else picked.truth,
+            min_value=0,
+            step=1,
+            key=f"rewards.truth.{hash(first)}",
+            width=140,
+        )
+        text = st.text_area("Completion", first, key=f"rewards.text.{hash(first)}", height=240)
+    with right:
+        show_reward(text, None if count is None else int(count), picked, config, scheme)
+
+
+def show_reward(
+    text: str, count: int | None, picked: StoredCompletion | None, config: RunConfig, scheme: Scheme
+) -> None:
+    """Show the reward of a text, component by component, and its reasoning steps."""
+    recorded = picked.rewards if picked is not None and text == picked.text else {}
+    components = score_components(text, count, config, scheme, recorded)
     values = {each.name: np.array([np.nan if each.value is None else each.value]) for each in components}
     trace = parse(text, form_of_picked(picked, config))
     total_reward = float(total(values, scheme, np.array([trace.wellformed]))[0])
@@ -130,11 +150,8 @@ def form_of_picked(picked: StoredCompletion | None, config: RunConfig) -> Form:
     return form_of(run.style, run.grammar)
 
 
-def picked_completion(store: Store) -> StoredCompletion | None:
-    """Return the completion with the entered number; None for the default text."""
-    number = st.number_input(
-        "Completion number", value=None, min_value=1, step=1, key="completion", bind="query-params", width=200
-    )
+def picked_completion(store: Store, number: float | None) -> StoredCompletion | None:
+    """Return the completion with this number; None for the default text."""
     if number is None:
         return None
     try:

@@ -114,7 +114,9 @@ def completions_tab(run: RunDetail) -> None:
         st.caption("This run has no training completions. Its answers to held-out examples are on the Traces page.")
         query = {"run": run.uid}
     else:
-        st.caption(f"Completions of {bounds.count} steps, from step {bounds.first} to step {bounds.last}.")
+        st.caption(
+            f"Completions of {format.counted(bounds.count, 'step')}, from step {bounds.first} to step {bounds.last}."
+        )
         query = {"run": run.uid, "step": str(bounds.last if step is None else step)}
     st.page_link(TRACES_PAGE, label="Open them on the Traces page", icon=":material/psychology:", query_params=query)
 

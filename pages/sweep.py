@@ -85,8 +85,9 @@ def picture(sweep: Sweep, factors: Factors, *, lower: bool) -> list[int]:
         "Chart", pictures, default=pictures[0], key="picture", required=True, bind="query-params"
     )
     fields = list(factors)
+    is_dark = st.context.theme.type == "dark"
     if kind == "Parallel axes":
-        figure, places = figures.parallel(sweep, factors, lower=lower)
+        figure, places = figures.parallel(sweep, factors, lower=lower, dark=is_dark)
         alt = f"{len(sweep.results)} runs across {len(factors)} settings and {sweep.title}"
         event = _chart(figure, "parallel", alt, ("box",))
         st.caption("Drag a box over an axis to select runs; hold Shift to add a box on another axis.")
@@ -100,7 +101,7 @@ def picture(sweep: Sweep, factors: Factors, *, lower: bool) -> list[int]:
         else:
             y = _choice("Colour", "y", ["none", *others], others[0] if others else "none", width=240)
     if kind == "Heat map":
-        figure = figures.heat_map(sweep, (x, factors[x]), (y, factors[y]), lower=lower)
+        figure = figures.heat_map(sweep, (x, factors[x]), (y, factors[y]), lower=lower, dark=is_dark)
         st.plotly_chart(figure, key="sweep.heat", alt=f"Mean {sweep.title} for each pair of {x} and {y}")
         rest = [field for field in others if field != y]
         caption = f"Each cell is the mean over all runs with its two values, for any {', '.join(rest)}." if rest else ""
@@ -126,7 +127,7 @@ def show_selected(runs: Sequence[RunRow], sweep: Sweep, factors: Factors) -> Non
     """List the selected runs with links to Curves and Compare."""
     uids = ",".join(run.uid for run in runs)
     with st.container(horizontal=True, vertical_alignment="center", key="sweep_selected"):
-        st.markdown(f"**{len(runs)} {'run' if len(runs) == 1 else 'runs'} selected**", width="content")
+        st.markdown(f"**{format.counted(len(runs), 'run')} selected**", width="content")
         st.page_link(CURVES_PAGE, label="Curves", icon=":material/ssid_chart:", query_params={"runs": uids})
         st.page_link(COMPARE_PAGE, label="Compare", icon=":material/leaderboard:", query_params={"runs": uids})
         stop_levels = {job.run_id: job.stop_requested for job in data.list_jobs(open_only=True)}

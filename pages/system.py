@@ -48,7 +48,7 @@ def is_silent(job: JobRow) -> bool:
 
 
 def table(title: str, rows: dict[str, str], alt: str) -> None:
-    with st.container(border=True):
+    with st.container(border=True, height="stretch"):
         st.markdown(f"**{title}**")
         st.table(
             {format.literal(name): format.literal(text) for name, text in rows.items()}, border="horizontal", alt=alt
@@ -102,9 +102,7 @@ def maintenance(stray: orphans.Orphans) -> None:
         st.text(
             "Nothing to clean up: every example, image and folder belongs to a run."
             if not stray.any
-            else f"Not used by any run: {format.count(stray.examples)} examples, {format.count(stray.images)} images, "
-            f"{format.count(len(stray.files))} stray files and {format.count(len(stray.folders))} output folders "
-            f"({format.memory(stray.size)}).",
+            else f"Not used by any run: {_unused(stray)} ({format.memory(stray.size)}).",
             width="content",
         )
         with st.popover("Remove", icon=":material/delete_sweep:", disabled=not stray.any, key="orphans"):
@@ -122,6 +120,17 @@ def maintenance(stray: orphans.Orphans) -> None:
         "python -m store backup FOLDER        # restore FOLDER\npython -m store export-run RUN FILE  # import-run FILE",
         language="bash",
     )
+
+
+def _unused(found: orphans.Orphans) -> str:
+    parts = {
+        "example": found.examples,
+        "image": found.images,
+        "stray file": len(found.files),
+        "output folder": len(found.folders),
+    }
+    *first, last = (format.counted(number, thing) for thing, number in parts.items())
+    return f"{', '.join(first)} and {last}"
 
 
 st.title("System")

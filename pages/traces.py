@@ -195,6 +195,11 @@ def nothing_sampled(run: RunRow) -> None:
         evaluated = data.read_contents(run.id).evaluated.any
         rest = ": its evaluation answers are under Predictions." if evaluated else ", and no evaluation."
         st.info(f"No completions of this script were recorded{rest}", icon=":material/info:")
+    elif run.step > 0 and run.method not in status.SAMPLES_NOTHING:
+        st.info(
+            "The training completions of this run are not in this database: its answers are under Predictions.",
+            icon=":material/info:",
+        )
     elif run.method != "grpo":
         method = "SFT samples no completions in training" if run.method == "sft" else "This run is evaluation only"
         st.info(f"{method}: its answers are under Predictions.", icon=":material/info:")

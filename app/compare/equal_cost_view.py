@@ -13,7 +13,7 @@ from app.compare.budgets import cost
 from app.compare.equal_cost import BUDGETS, AccuracyPoint, Budget, Measurements, Reached, Source
 from app.compare.figures import AccuracyCurve, accuracy_chart
 from app.compare.groups import Group
-from app.compare.selection import names, rank_place
+from app.compare.selection import names, place_in_method
 from app.shared import format
 from app.shared.live_chart import live_chart
 from store.db.engine import Store
@@ -80,7 +80,7 @@ def figure(groups: Sequence[Group], runs: Sequence[Measurements], budget: Budget
         AccuracyCurve(
             each.name,
             each.group.first.method,
-            rank_place(groups, each.group),
+            place_in_method(groups, each.group),
             each.places(budget),
             [point.right for point in each.points],
             [point.n for point in each.points],

@@ -9,12 +9,13 @@ import csv
 import html
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from app.compare.tables import Cell, Table, TableLine
+from app.shared import format
 from store import terminal
 from store.db.rows import EvaluationRow
 
@@ -30,15 +31,18 @@ _LATEX = {
     "–": "--",
 }
 _DIFFERENCE = re.compile(r"[+-][\d.]+( \([+-][\d.]+ to [+-][\d.]+\))?")
+_MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 STYLE = """
 .cmp { border-collapse: collapse; width: 100%; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
-.cmp th, .cmp td { white-space: nowrap; text-align: left; }
-.cmp th { font-weight: 600; padding: 0.35rem 0.35rem; border-bottom: 2px solid #8A93A0; }
-.cmp td { padding: 0.3rem 0.35rem; border-bottom: 1px solid rgba(138, 147, 160, 0.35); }
+.cmp th, .cmp td { white-space: nowrap; text-align: left; padding: 0.3rem 0.4rem; border: 0; }
+.cmp th { font-weight: 600; border-bottom: 1px solid #8A93A0; }
+.cmp td { border-bottom: 1px solid rgba(138, 147, 160, 0.35); }
+.cmp .number { text-align: right; }
 .cmp tr.reported td { background: repeating-linear-gradient(
   135deg, rgba(138, 147, 160, 0.22) 0 4px, transparent 4px 9px); opacity: 0.85; }
 .cmp a { color: inherit; text-decoration: underline dotted; }
 .cmp-wide { overflow-x: auto; }
+.cmp-note { margin: 0.4rem 0 0; font-size: 0.875rem; opacity: 0.7; }
 """
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -105,21 +109,35 @@ def _without_formula(text: str) -> str:
 
 
 def html_table(table: Table, link: Link | None = None) -> str:
-    """Return the table with `STYLE`'s classes: measured lines plain, reported ones hatched and labelled."""
-    head = "".join(f"<th scope='col'>{html.escape(text)}</th>" for text in ("", *table.head))
-    body = "".join(_html_line(line, link) for line in table.lines)
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
-    return f"<div class='cmp-wide'><table class='cmp'><tr>{head}</tr>{body}</table></div>{notes}"
+    """Return the table with `STYLE`'s classes: measured lines plain, reported ones hatched and labelled.
+
+    Columns without any value are left out.
+    """
+    looks = {}
+    for place in range(len(table.head)):
+        texts = [line.cells[place].text for line in table.lines]
+        if any(text not in ("", format.UNKNOWN) for text in texts):
+            looks[place] = _look(texts)
+    titles = "".join(f"<th scope='col'{look}>{html.escape(table.head[place])}</th>" for place, look in looks.items())
+    body = "".join(_html_line(line, looks, link) for line in table.lines)
+    notes = "".join(f"<p class='cmp-note'>{html.escape(note)}</p>" for note in table.notes)
+    head = f"<tr><th scope='col'></th>{titles}</tr>"
+    return f"<div class='cmp-wide'><table class='cmp'>{head}{body}</table></div>{notes}"
 
 
-def _html_line(line: TableLine, link: Link | None) -> str:
+def _look(texts: Sequence[str]) -> str:
+    """Return the attribute that aligns a column of numbers to the right."""
+    return " class='number'" if all(map(format.is_number, texts)) else ""
+
+
+def _html_line(line: TableLine, looks: Mapping[int, str], link: Link | None) -> str:
     label = "reported" if line.kind == "reported" else "measured"
-    cells = "".join(f"<td>{_html_cell(cell, link)}</td>" for cell in line.cells)
+    cells = "".join(f"<td{look}>{_html_cell(line.cells[place], link)}</td>" for place, look in looks.items())
     return f"<tr class='{label}'><td>{label}</td>{cells}</tr>"
 
 
 def _html_cell(cell: Cell, link: Link | None) -> str:
-    text = html.escape(cell.text)
+    text = html.escape(_MINUS.sub("−", cell.text))
     if link is None or cell.source is None:
         return text
     return f"<a href='{html.escape(link(cell.source))}' title='The predictions behind it'>{text}</a>"

@@ -8,7 +8,18 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-from app.shared.figures import PALETTE, PLAIN, SYMBOLS, Floats, Frame, Line, empty, line_chart, method_style
+from app.shared.figures import (
+    BLUE,
+    PALETTE,
+    PLAIN,
+    Floats,
+    Frame,
+    Line,
+    empty,
+    faded,
+    line_chart,
+)
+from app.shared.palette import group_style
 from trainer.spec.statistics import wilson
 
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -22,7 +33,7 @@ class Tally(NamedTuple):
 
     name: str
     method: str
-    rank: int
+    place: int
     counts: dict[int, list[int]]
 
 
@@ -31,7 +42,7 @@ class AccuracyCurve(NamedTuple):
 
     name: str
     method: str
-    rank: int
+    place: int
     places: Floats
     right: Sequence[int]
     n: Sequence[int]
@@ -42,7 +53,7 @@ def accuracy_chart(curves: Sequence[AccuracyCurve], title: str, cursor: float | 
     lines = []
     for curve in curves:
         bounds = np.array([wilson(right, n) for right, n in zip(curve.right, curve.n, strict=True)])
-        color, dash = method_style(curve.method)
+        color, dash, _ = group_style(curve.method, curve.place)
         share = np.array(curve.right) / np.array(curve.n)
         lines.append(Line(curve.name, curve.places, share, color, dash, bounds[:, 0], bounds[:, 1], sparse=True))
     figure = line_chart(lines, Frame(x_title=title, revision=title, cursor=cursor, height=340), share=True)
@@ -54,22 +65,25 @@ class Rewarded(NamedTuple):
 
     name: str
     method: str
-    rank: int
+    place: int
     places: Floats
     totals: Floats
 
 
 def rewards(runs: Sequence[Rewarded], title: str) -> go.Figure:
-    lines = [Line(each.name, each.places, each.totals, *method_style(each.method), sparse=True) for each in runs]
+    lines = [
+        Line(each.name, each.places, each.totals, *group_style(each.method, each.place)[:2], sparse=True)
+        for each in runs
+    ]
     figure = line_chart(lines, Frame(x_title=title, revision=title, height=340))
     figure.update_layout(showlegend=True)
     return _marked(figure, runs)
 
 
-def _marked(figure: go.Figure, runs: Sequence[AccuracyCurve] | Sequence[Rewarded]) -> go.Figure:
-    """Return the figure with a marker shape per rank of a method."""
+def _marked(figure: go.Figure, runs: Sequence[AccuracyCurve] | Sequence[Rewarded] | Sequence[Tally]) -> go.Figure:
+    """Return the figure with a marker for each group of a method."""
     for run in runs:
-        figure.update_traces(marker_symbol=SYMBOLS[run.rank % len(SYMBOLS)], selector={"uid": run.name})
+        figure.update_traces(marker_symbol=group_style(run.method, run.place)[2], selector={"uid": run.name})
     return figure
 
 
@@ -101,11 +115,10 @@ def by_count(tallies: Sequence[Tally]) -> go.Figure:
         counts = sorted(tally.counts)
         right, n = np.array([tally.counts[count] for count in counts], float).T
         bounds = np.array([wilson(int(a), int(b)) for a, b in zip(right, n, strict=True)])
-        color, _ = method_style(tally.method)
-        dash = DASHES[tally.rank % len(DASHES)]
+        color, dash, _ = group_style(tally.method, tally.place)
         x = np.array(counts, float)
         lines.append(Line(tally.name, x, right / n, color, dash, bounds[:, 0], bounds[:, 1], sparse=True))
-    return line_chart(lines, PLAIN._replace(x_title="true count", height=320), share=True)
+    return _marked(line_chart(lines, PLAIN._replace(x_title="true count", height=360), share=True), tallies)
 
 
 def answer_heat_map(truth: Floats, answer: Floats) -> go.Figure:
@@ -126,7 +139,7 @@ def answer_heat_map(truth: Floats, answer: Floats) -> go.Figure:
             y=[NO_ANSWER, *labels],
             z=share,
             customdata=table,
-            colorscale="Blues",
+            colorscale=[[0, faded(BLUE, 0.0)], [1, faded(BLUE, 0.95)]],
             zmin=0,
             zmax=1,
             colorbar={"tickformat": ".0%", "thickness": 12},

@@ -16,7 +16,7 @@ from app.compare.budgets import cost
 from app.compare.equal_cost import BUDGETS, Budget
 from app.compare.figures import Rewarded, rewards
 from app.compare.groups import Group
-from app.compare.selection import names, rank_place
+from app.compare.selection import names, place_in_method
 from app.shared import data, format
 from app.shared.live_chart import live_chart
 from app.shared.rescoring import COMPUTABLE, Scheme, mean_total
@@ -46,7 +46,7 @@ def show(store: Store, groups: Sequence[Group], budget: Budget) -> None:
             spent = cost(store, group.first)
             places = np.array([spent.at(step, budget) for step in totals_by_step])
             totals = np.array(list(totals_by_step.values()))
-            series.append(Rewarded(name, group.first.method, rank_place(groups, group), places, totals))
+            series.append(Rewarded(name, group.first.method, place_in_method(groups, group), places, totals))
     if unknown:
         parts = ", ".join(map(format.literal, unknown))
         st.caption(f"Left out because they did not record all components of this definition: {parts}.")

@@ -34,7 +34,7 @@ def choose(runs: Sequence[RunRow]) -> ComparedRuns:
     experiments = data.list_experiments()
     uids = [uid for uid in st.query_params.get("runs", "").split(",") if uid]
     if uids:
-        st.caption(f"{len(uids)} runs selected.")
+        st.caption(f"{format.counted(len(uids), 'run')} selected.")
         st.button("Show all runs", icon=":material/close:", type="tertiary", on_click=run_picker.clear_compared)
         selected_runs = [run for run in runs if run.uid in frozenset(uids)]
         return _compare(selected_runs, None, MOST)
@@ -51,6 +51,7 @@ def choose(runs: Sequence[RunRow]) -> ComparedRuns:
         key="compare.experiment",
         format_func=lambda key: label(by_uid[key]) if key in by_uid else "All runs",
         on_change=lambda: links.go(experiment=st.session_state["compare.experiment"]),
+        width=480,
     )
     experiment = by_uid.get(uid)
     if experiment is None:
@@ -59,7 +60,7 @@ def choose(runs: Sequence[RunRow]) -> ComparedRuns:
 
 
 def label(experiment: ExperimentRow) -> str:
-    return f"{experiment.name} · {len(experiment.arms)} runs · {experiment.uid}"
+    return f"{experiment.name} · {format.counted(len(experiment.arms), 'run')} · {experiment.uid}"
 
 
 def tested_runs(runs: Sequence[RunRow]) -> list[RunRow]:
@@ -97,10 +98,9 @@ def names(groups: Sequence[Group]) -> dict[str, Group]:
     return groups_by_name
 
 
-def rank_place(groups: Sequence[Group], group: Group) -> int:
-    """Return the index of a group's rank among the ranks of its method, lowest first."""
-    ranks = sorted({g.first.lora_rank or 0 for g in groups if g.first.method == group.first.method})
-    return ranks.index(group.first.lora_rank or 0)
+def place_in_method(groups: Sequence[Group], group: Group) -> int:
+    """Return the index of a group among those of its method, so that charts can tell them apart."""
+    return [each for each in groups if each.first.method == group.first.method].index(group)
 
 
 def nothing_message(chosen: ComparedRuns) -> str:

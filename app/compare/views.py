@@ -11,11 +11,11 @@ import streamlit as st
 from app.compare import groups as comparison
 from app.compare.figures import Tally, answer_heat_map, by_count
 from app.compare.groups import Group
-from app.compare.selection import names, rank_place
+from app.compare.selection import names, place_in_method
 from app.shared import data, format, links
 from app.shared.example_parts import truth
-from app.shared.figures import Path, paths
 from app.shared.live_chart import live_chart
+from app.shared.paths import Path, paths
 from app.shared.trace_text import marked, visible
 from store.db.engine import Store
 from store.db.rows import Scores
@@ -56,7 +56,9 @@ def path_figure(groups: Sequence[Group]) -> Any:
         if points:
             steps = sorted(points)
             accuracy, similarity = zip(*(points[step] for step in steps), strict=True)
-            run_paths.append(Path(name, group.first.method, rank_place(groups, group), steps, accuracy, similarity))
+            run_paths.append(
+                Path(name, group.first.method, place_in_method(groups, group), steps, accuracy, similarity)
+            )
     return paths(run_paths) if run_paths else None
 
 
@@ -67,13 +69,13 @@ def count_figure(groups: Sequence[Group], benchmark: str) -> Any:
         counts = evaluation.metrics.get("by_count") if evaluation else None
         if counts:
             tally = {int(count): pair for count, pair in counts.items()}
-            tallies.append(Tally(name, group.first.method, rank_place(groups, group), tally))
+            tallies.append(Tally(name, group.first.method, place_in_method(groups, group), tally))
     return by_count(tallies) if tallies else None
 
 
 def charts(groups: Sequence[Group], benchmark: str) -> None:
     both = st.grid(2, min_column_width=400)
-    with both, st.container(border=True):
+    with both, st.container(border=True, height="stretch"):
         st.markdown(
             "**Accuracy against similarity**", help="Validation results, one path per run over its checkpoints."
         )
@@ -84,7 +86,7 @@ def charts(groups: Sequence[Group], benchmark: str) -> None:
             live_chart(
                 figure, key="compare.paths", alt="Accuracy against similarity to the reference, one path per run"
             )
-    with both, st.container(border=True):
+    with both, st.container(border=True, height="stretch"):
         st.markdown("**Accuracy by true count**", help="Bars and bands are 95 % Wilson intervals; first seeds only.")
         figure = count_figure(groups, benchmark)
         if figure is None:
@@ -191,7 +193,7 @@ Side = tuple[str, Scores, int, Group]
 def card(example: Any, *sides: Side) -> str:
     """Return one example with both answers, each linked to its trace, as inert HTML."""
     images = "".join(
-        f'<img loading="lazy" src="{visible(links.image(sha256))}" alt="The picture">' for sha256 in example.images[:1]
+        f'<img loading="lazy" src="{visible(links.image(sha256))}" alt="The image">' for sha256 in example.images[:1]
     )
     answers = "".join(answer(*side) for side in sides)
     right = truth(example) if example.gold is not None else str(example.answer)

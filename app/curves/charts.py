@@ -55,11 +55,13 @@ def draw(entries: Sequence[Entry], view: ChartsView, *, on_point: Callable[[Clic
     """Show the charts that have data in a grid that adapts to the width of the page."""
     wide, tables = (address.read(name) or [] for name in ("wide", "numbers"))
     chosen = [(key, catalogue.metric(catalogue.chart(key), view.recorded)) for key in view.charts]
-    for is_wide, part in _rows([(key, metric, key in wide) for key, metric in chosen if metric is not None]):
+    # A table of numbers does not fit beside other charts.
+    placed = [(key, metric, key in {*wide, *tables}) for key, metric in chosen if metric is not None]
+    for is_wide, part in _rows(placed):
         with st.grid(1 if is_wide else 3, min_column_width=320, gap="small"):
             for key, metric in part:
                 chart = catalogue.chart(key)
-                with st.container(border=True, key=f"overlay_{key.encode().hex()}", gap="xxsmall"):
+                with st.container(border=True, key=f"overlay_{key.encode().hex()}", gap="xxsmall", height="stretch"):
                     _one(chart, metric, entries, view, is_wide, key in tables, on_point)
     absent = [catalogue.chart(key).title for key, metric in chosen if metric is None]
     if absent:

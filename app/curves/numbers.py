@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ from app.curves.figures import RunCurve
 from app.curves.grouping import Entry
 from app.shared import format, links
 
+LEVELS = ("last", "± sd of last", "lowest", "highest")
+"""Columns in the unit of the metric, beside its mean."""
 ENOUGH = 3
 """Minimum number of runs in a group for finding an outlier."""
 
@@ -69,11 +71,7 @@ def numbers(
         key=f"numbers.{chart.key}",
         hide_index=True,
         placeholder=format.UNKNOWN,
-        column_config={
-            "traces": st.column_config.LinkColumn(
-                "traces", display_text="open", help="Traces of this run at that step."
-            )
-        },
+        column_config=_config(columns),
         alt=f"{chart.title} in numbers, one row per curve",
     )
     end = common_end([each.mean for _, curves in entry_curves for each in curves])
@@ -83,6 +81,19 @@ def numbers(
             f"The mean until {end:,.6g} is the mean height of the curve up to the last position that all curves reach; "
             "it is higher if a curve rises faster."
         )
+
+
+def _config(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Return the columns' looks; name and link stay visible on a narrow screen."""
+    levels = [name for name in columns if name in LEVELS or name.startswith("mean until")]
+    form = format.aligned(value for name in levels for value in columns[name])
+    return {
+        "curve": st.column_config.TextColumn("curve", pinned=True),
+        "traces": st.column_config.LinkColumn(
+            "traces", display_text="open", pinned=True, help="Traces of this run at that step."
+        ),
+        **{name: st.column_config.NumberColumn(name, format=form) for name in levels},
+    }
 
 
 def table(entry_curves: Sequence[tuple[Entry, Sequence[RunCurve]]], axis: SharedAxis) -> list[dict[str, Any]]:

@@ -83,8 +83,7 @@ def _default(
 
 
 def _summary(chosen_count: int, drawn_count: int, origin: str) -> str:
-    count = f"{min(drawn_count, MAX_RUNS)} runs" if drawn_count != 1 else "1 run"
-    parts = [f"{count}, {origin}"]
+    parts = [f"{format.counted(min(drawn_count, MAX_RUNS), 'run')}, {origin}"]
     if drawn_count > MAX_RUNS:
         parts.append(f"showing the newest {MAX_RUNS} of {drawn_count}")
     if waiting := chosen_count - drawn_count:
@@ -119,12 +118,18 @@ def _experiment(experiments: Mapping[str, ExperimentRow]) -> ExperimentRow | Non
         list(experiments),
         index=None,
         key=key,
-        format_func=lambda uid: f"{experiments[uid].name} · {len(experiments[uid].arms)} runs · {uid}",
+        format_func=lambda uid: (
+            f"{experiments[uid].name} · {format.counted(len(experiments[uid].arms), 'run')} · {uid}"
+        ),
         placeholder="any",
         disabled=not experiments,
         on_change=lambda: _go("experiment", st.session_state[key] or ""),
     )
     return experiments.get(uid or "")
+
+
+def _label(row: ExperimentRow) -> str:
+    return f"{row.name} · {format.counted(len(row.arms), 'run')} · {row.uid}"
 
 
 def _tags(runs: Sequence[RunRow]) -> list[str]:

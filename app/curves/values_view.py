@@ -173,8 +173,14 @@ def _grouped(
     groups = values.sort_groups(members, columns, order)
     rows = values.in_groups(groups, list(columns.values()))
     cells = {_title(key): [row[key] for row in rows] for key in rows[0]}
+    measured = {"n": "n"} | {key: _title(key) for key, column in columns.items() if column.is_measured}
     st.dataframe(
-        cells, key="values.groups", hide_index=True, placeholder=format.UNKNOWN, alt=f"{len(rows)} groups of runs"
+        cells,
+        key="values.groups",
+        hide_index=True,
+        placeholder=format.UNKNOWN,
+        column_config={name: st.column_config.Column(name, alignment="right") for name in measured.values()},
+        alt=f"{format.counted(len(rows), 'group')} of runs",
     )
     st.caption("Numbers are mean ± standard deviation over the runs of a group.")
     _download(rows)
@@ -217,17 +223,28 @@ def _editor(
 
 
 def _config(tags: set[str], columns: Mapping[str, ValuesColumn]) -> dict[str, Any]:
-    numbers = {
-        key: st.column_config.NumberColumn(_title(key), format="%.4g") for key in columns if values.metric_of(key)
-    }
+    forms = {key: format.aligned(_numbers(column)) for key, column in columns.items() if values.metric_of(key)}
     return {
         CHOSEN: st.column_config.CheckboxColumn("✓", width=40, help="Tick rows to act on them."),
         "name": st.column_config.TextColumn("name"),
         "note": st.column_config.TextColumn("note", width="medium"),
         "tags": st.column_config.MultiselectColumn("tags", options=sorted({*tags, ARCHIVED}), accept_new_options=True),
-        **numbers,
-        **{f"Δ {key}": st.column_config.NumberColumn(f"Δ {_title(key)}", format="%+.4g") for key in columns},
+        **{key: st.column_config.NumberColumn(_title(key), format=form) for key, form in forms.items()},
+        **{
+            f"Δ {key}": st.column_config.NumberColumn(
+                f"Δ {_title(key)}", format=forms.get(key, "%.4g").replace("%", "%+")
+            )
+            for key in columns
+        },
     }
+
+
+def _difference(key: str, form: str) -> Any:
+    return st.column_config.NumberColumn(f"Δ {_title(key)}", format=form.replace("%", "%+"))
+
+
+def _numbers(column: ValuesColumn) -> list[float]:
+    return [cell for cell in column.cells.values() if isinstance(cell, int | float)]
 
 
 def _commit(key: str, runs: Sequence[RunRow]) -> None:

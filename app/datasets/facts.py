@@ -28,11 +28,10 @@ def split_order(split: str) -> tuple[int, str]:
 def facts(index: IndexRow | None, stored: int) -> None:
     """Show a split's facts; `stored` is the number of its examples in the database."""
     if index is None or index.indexed_at is None:
-        st.metric("Examples used by runs", format.count(stored), width="content")
-        st.info(
-            "This split is not indexed, so it shows only examples used by runs. Index it to see all examples, skipped "
-            "rows with reasons, and images that it shares with other datasets.",
-            icon=":material/playlist_add:",
+        used = format.counted(stored, "example")
+        st.caption(
+            f":material/playlist_add: This split is not indexed: it shows only {used} that runs used. Index it to see "
+            "all examples, skipped rows with reasons, and images that it shares with other datasets."
         )
         return
     numbers = {
@@ -49,7 +48,8 @@ def facts(index: IndexRow | None, stored: int) -> None:
     st.caption(format.literal(_origin(index)))
     if index.skipped:
         reasons = "\n".join(f"{format.count(n):>9}  {reason}" for reason, n in index.skipped.items())
-        with st.expander(f"Why {format.count(sum(index.skipped.values()))} rows were skipped"):
+        skipped = sum(index.skipped.values())
+        with st.expander(f"Why {format.counted(skipped, 'row')} {'was' if skipped == 1 else 'were'} skipped"):
             st.code(reasons, language=None)
 
 

@@ -10,7 +10,9 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from app.drift.curves import SimilarityCurve
-from app.shared.figures import GREY, PALETTE, Frame, Line, Path, line_chart, method_style, paths, plain
+from app.shared.figures import GREY, PALETTE, Frame, Line, line_chart, method_style, plain
+from app.shared.palette import scale
+from app.shared.paths import Path, paths
 from store.db.rows import RunRow
 
 Floats = NDArray[np.float64]
@@ -109,7 +111,9 @@ def accuracy_plane(runs: Sequence[tuple[Path, str]], levels: Mapping[str, float]
     return figure.update_layout(height=340)
 
 
-def scatter(clouds: Sequence[Cloud], references: Floats, explained: Floats, *, shaded: str = "") -> go.Figure:
+def scatter(
+    clouds: Sequence[Cloud], references: Floats, explained: Floats, *, shaded: str = "", dark: bool = False
+) -> go.Figure:
     """Return the clouds, drawn above the references (m, 2), which are rings.
 
     `explained` (2,) is shown on the axes, `shaded` names the colour scale; a point's `customdata` is its id.
@@ -121,7 +125,7 @@ def scatter(clouds: Sequence[Cloud], references: Floats, explained: Floats, *, s
         if cloud.shade is not None:
             bounds = {"cmin": float(np.nanmin(shades)), "cmax": float(np.nanmax(shades)), "showscale": number == 0}
             bar = {"title": {"text": plain(shaded)}, "thickness": 12}
-            marker |= {"color": cloud.shade, "colorscale": "Viridis", "colorbar": bar, **bounds}
+            marker |= {"color": cloud.shade, "colorscale": scale(dark=dark), "colorbar": bar, **bounds}
         figure.add_trace(
             go.Scatter(
                 name=plain(cloud.name),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlencode
@@ -12,14 +13,25 @@ from app.shared import format
 from app.shared.trace_text import visible
 from trainer.spec.statistics import Estimate
 
+_TAG = re.compile("<[^>]*>")
 STYLE = Path(__file__).with_name("drift.css")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, name: str = "") -> str:
     """Return an HTML table; `head` is text, cells are inert HTML, `name` is a CSS class."""
-    lines = ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
-    titles = "".join(f'<th scope="col">{visible(text)}</th>' for text in head)
+    looks = [_look([row[place] for row in rows]) for place in range(len(head))]
+    lines = [
+        "<tr>" + "".join(f"<td{look}>{cell}</td>" for cell, look in zip(row, looks, strict=True)) + "</tr>"
+        for row in rows
+    ]
+    titles = "".join(f'<th scope="col"{look}>{visible(text)}</th>' for text, look in zip(head, looks, strict=True))
     return f'<div class="dr-wide"><table class="dr {name}"><tr>{titles}</tr>{"".join(lines)}</table></div>'
+
+
+def _look(cells: Sequence[str]) -> str:
+    """Return the attribute that aligns a column of numbers to the right."""
+    texts = [_TAG.sub("", cell) for cell in cells]
+    return ' class="dr-number"' if any(texts) and all(map(format.is_number, texts)) else ""
 
 
 def whole(text: str) -> str:

@@ -51,7 +51,8 @@ def _map(store: Store, runs: Sequence[RunRow], encoder: EncoderRow) -> None:
     rows = of_kind[str(kind)]
     sample = rows if len(rows) <= MOST else np.sort(np.random.default_rng(0).choice(rows, MOST, replace=False))
     clouds = _clouds(drift, axes, runs, sample, str(shade))
-    figure = scatter(clouds, _references(drift, axes), axes.explained, shaded=str(shade).lower())
+    is_dark = st.context.theme.type == "dark"
+    figure = scatter(clouds, _references(drift, axes), axes.explained, shaded=str(shade).lower(), dark=is_dark)
     alt = f"Map of {len(sample)} traces of {', '.join(run.name for run in runs)} on two principal axes"
     event: Any = st.plotly_chart(
         figure, key=f"{CHART}.{kind}", on_select="rerun", selection_mode=("box", "lasso", "points"), alt=alt
@@ -115,7 +116,7 @@ def _words(drift: Drift, names: dict[int, str], row: int) -> str:
     if not np.isnan(answers.correct[row]):
         parts.append("right" if answers.correct[row] else "wrong")
     if not np.isnan(answers.tokens[row]):
-        parts.append(f"{answers.tokens[row]:.0f} tokens")
+        parts.append(format.counted(float(answers.tokens[row]), "token"))
     return ", ".join(parts)
 
 

@@ -29,7 +29,8 @@ def selected_texts(store: Store, runs: Sequence[RunRow], drift: Drift, rows: Int
     places, times = np.unique(drift.text_index[rows], return_counts=True)
     order = places[np.lexsort((places, -times))]
     more = f"; showing the {MOST_TEXTS} most frequent" if len(order) > MOST_TEXTS else ""
-    st.markdown(f"**{format.count(len(rows))} answers selected, {format.count(len(order))} distinct texts**{more}")
+    texts = format.counted(len(order), "distinct text")
+    st.markdown(f"**{format.counted(len(rows), 'answer')} selected, {texts}**{more}")
     for place in order[:MOST_TEXTS].tolist():
         text_rows = rows[drift.text_index[rows] == place]
         with st.container(border=True, gap="xsmall", key=f"drift-text-{place}"):
@@ -67,7 +68,7 @@ def _link(run: RunRow, drift: Drift, rows: Ints) -> None:
     steps = np.unique(answers.step[rows])
     when = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]}–{steps[-1]}"
     judged = answers.correct[rows][np.isfinite(answers.correct[rows])]
-    right = f"{int(judged.sum())} of {len(judged)} right" if len(judged) else f"{len(rows)} answers"
+    right = f"{int(judged.sum())} of {len(judged)} right" if len(judged) else format.counted(len(rows), "answer")
     query = {
         "run": run.uid,
         "view": "Predictions",

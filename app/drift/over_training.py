@@ -14,8 +14,9 @@ from app.drift.curves import Drift, Floats, SimilarityCurve
 from app.drift.figures import Trained, accuracy_plane, colors, similarity_chart
 from app.shared import data, format
 from app.shared.conditions import benchmark_of
-from app.shared.figures import Path, method_style
+from app.shared.figures import method_style
 from app.shared.live_chart import live_chart
+from app.shared.paths import Path
 from store.db.engine import Store
 from store.db.rows import RunRow
 from store.embeddings import EncoderRow
@@ -186,14 +187,15 @@ def _levels(drift: Drift, answers: Sequence[RunAnswers], near: Sequence[Floats])
 def _paths(
     drift: Drift, answers: Sequence[RunAnswers], near: Sequence[Floats], color: Mapping[int, str]
 ) -> list[tuple[Path, str]]:
-    run_paths = []
+    run_paths: list[tuple[Path, str]] = []
     for each, value in zip(answers, near, strict=True):
         curve, right = curves.spread(each.step, value), _accuracy(drift, each)
         accuracy = dict(zip(right.step.tolist(), right.mean.tolist(), strict=True))
         steps = [int(step) for step in curve.step if step in accuracy]
         near_by = dict(zip(curve.step.tolist(), curve.mean.tolist(), strict=True))
         shares, likeness = [accuracy[step] for step in steps], [near_by[step] for step in steps]
-        path = Path(each.run.name, each.run.method, 0, steps, shares, likeness)
+        place = sum(path.method == each.run.method for path, _ in run_paths)
+        path = Path(each.run.name, each.run.method, place, steps, shares, likeness)
         if steps:
             run_paths.append((path, color[each.run.id]))
     return run_paths

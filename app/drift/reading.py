@@ -178,7 +178,7 @@ def question(one: StoredExample, columns: Sequence[ReadingColumn]) -> int:
             names = [column.name for column in columns]
             requested = st.query_params.get("against")
             st.session_state["drift.against"] = requested if requested in names else names[0]
-            with st.container(horizontal=True, vertical_alignment="center"):
+            with st.container(horizontal=True, vertical_alignment="bottom"):
                 against = st.segmented_control(
                     "Highlight words missing from",
                     names,
@@ -210,13 +210,13 @@ def card(column: ReadingColumn, base: str | None, *, measure: bool) -> str:
 def facts(column: ReadingColumn) -> str:
     row = column.row
     if row is None:
-        return f'<div class="dr-facts"><span>{len(column.thinking.split())} words</span></div>'
+        return f'<div class="dr-facts"><span>{format.counted(len(column.thinking.split()), "word")}</span></div>'
     parts = [
         chip(row),
         "" if row.similarity is None else f"<span>similarity <b>{row.similarity:.2f}</b></span>",
-        f"<span>{row.reasoning_steps} reasoning steps</span>" if column.style == "cot" else "",
-        f"<span>{len(column.thinking.split())} words</span>",
-        f"<span>{row.tokens} tokens</span>" if row.tokens is not None else "",
+        f"<span>{format.counted(row.reasoning_steps, 'reasoning step')}</span>" if column.style == "cot" else "",
+        f"<span>{format.counted(len(column.thinking.split()), 'word')}</span>",
+        f"<span>{format.counted(row.tokens, 'token')}</span>" if row.tokens is not None else "",
         "" if row.wellformed else '<span class="tv-mark">malformed</span>',
         f'<a target="_self" href="{links.page("traces", prediction=row.id)}" title="Open the trace">#{row.id}</a>',
     ]

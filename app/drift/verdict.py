@@ -58,7 +58,7 @@ def notes(sides: Sequence[Side], names: Sequence[str], verdict: Verdict, reading
         if each.wellformed < MALFORMED and each.similarity is not None
     ]
     sentences = [
-        f"{format.count(verdict.n)} shared questions." if not different else "",
+        f"{format.counted(verdict.n, 'shared question')}." if not different else "",
         f"Their conditions differ: {', '.join(different)}." if different else "",
         drift.unshared_note(reading.shared, names) or "",
         "SFT imitates the reference, so it is close to it by construction."

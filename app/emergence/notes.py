@@ -71,7 +71,7 @@ def findings_box(story: Story) -> None:
 
 def steps_summary(story: Story) -> str:
     """Return `170 steps` or, for a long run, `1,954 steps, one in 4`."""
-    steps = f"{format.count(len(story.samples.step))} steps"
+    steps = format.counted(len(story.samples.step), "step")
     return steps if story.samples.every == 1 else f"{steps}, one in {story.samples.every}"
 
 

@@ -60,7 +60,7 @@ def label(example: StoredExample, panel_example: PanelExample) -> str:
     right = (
         f"right {panel_example.right} of {panel_example.judged} times"
         if panel_example.judged
-        else f"{panel_example.answers} answers, not judged"
+        else f"{format.counted(panel_example.answers, 'answer')}, not judged"
     )
     return " · ".join(part for part in (example.question, truth(example), right) if part)
 
@@ -68,7 +68,7 @@ def label(example: StoredExample, panel_example: PanelExample) -> str:
 def strip(answers: list[StoredPrediction]) -> str:
     """Return one cell per evaluation with its answer."""
     cells = "".join(f'<span title="step {one.step}">{chip(one)}</span>' for one in answers)
-    return f'<div style="display:flex;flex-wrap:wrap;gap:2px" role="img" aria-label="answers by step">{cells}</div>'
+    return f'<div class="tv-answers" role="img" aria-label="answers by step">{cells}</div>'
 
 
 def show(example: StoredExample, now: StoredPrediction, before: StoredPrediction | None, has: Contents) -> None:
@@ -94,9 +94,9 @@ def summary(now: StoredPrediction, before: StoredPrediction | None, has: Content
     if data_needs.allows(has, data_needs.FORM):
         parts.append("well-formed" if now.wellformed else "malformed")
     if data_needs.allows(has, data_needs.THINKING):
-        parts.append(f"{now.reasoning_steps} reasoning steps")
+        parts.append(format.counted(now.reasoning_steps, "reasoning step"))
     if now.tokens is not None:
-        parts.append(f"{now.tokens} tokens")
+        parts.append(format.counted(now.tokens, "token"))
     parts.append("first evaluation" if before is None else f"changes since step {before.step} are marked")
     return " · ".join(parts)
 

@@ -27,8 +27,8 @@ def experiment_form() -> None:
             return
         trained = sum(run.config.method != "none" for run in runs)
         st.caption(
-            f"{len(runs)} runs ({trained} with training), each evaluated on {len(matrix.benchmarks)} benchmarks, one "
-            "after another."
+            f"{format.counted(len(runs), 'run')} ({trained} with training), each evaluated on "
+            f"{format.counted(len(matrix.benchmarks), 'benchmark')}, one after another."
         )
         name = st.text_input("Name", NAME, key="experiment.name", width=240)
         launcher = launcher_choice("experiment.launcher")

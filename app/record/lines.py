@@ -25,7 +25,7 @@ LOOP = """import vr1z
 with vr1z.start("my run", config={"lr": 1e-5}, max_steps=100) as run:
     for step in range(1, 101):
         ...                            # sample, score, update
-        run.group(step, prompt, [picture], completions, rewards={"right": scores}, answer=gold)
+        run.group(step, prompt, [image], completions, rewards={"right": scores}, answer=gold)
         run.log(step, {"loss": loss})
         if run.should_stop:
             break
@@ -41,7 +41,7 @@ SCRIPTS = {
     ),
     "Custom training loop": (
         LOOP,
-        "A prompt is a text or a list of messages. A picture is a PIL image, bytes, a path or an array. The gold "
+        "A prompt is a text or a list of messages. An image is a PIL image, bytes, a path or an array. The gold "
         "answer can be anything. Leave out what you do not have.",
     ),
     "Evaluations": (

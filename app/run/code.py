@@ -45,4 +45,4 @@ def _show_source(run: RunDetail, start: KeptSource, number: int) -> None:
 def _changes(changed: tuple[str, ...]) -> str:
     if not changed:
         return "No uncommitted changes."
-    return "1 file changed since." if len(changed) == 1 else f"{len(changed)} files changed since."
+    return f"{format.counted(len(changed), 'file')} changed since."

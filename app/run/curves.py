@@ -93,9 +93,9 @@ def draw(run: RunDetail, charts: Sequence[Chart], view: CurvesView, *, on_step: 
     names = sorted({name for chart in charts for name in chart.metrics})
     series = read(run.id, charts, view)
     before = data.read_series(view.parent.id, names, points=POINTS) if view.parent else {}
-    with st.grid(3, min_column_width=400, gap="small"):
+    with st.grid(3, min_column_width=320, gap="small"):
         for chart in charts:
-            with st.container(border=True, key=f"chart_{chart.key}", gap="xxsmall"):
+            with st.container(border=True, key=f"chart_{chart.key}", gap="xxsmall", height="stretch"):
                 st.markdown(f"**{format.literal(chart.title)}**", help=chart.help or None)
                 present = [curve for curve in chart.curves if has_values(series, curve)]
                 if not present:

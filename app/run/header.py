@@ -36,14 +36,17 @@ def run_header(run: RunDetail, row: RunRow, share: Callable[[Sequence[RunDetail]
             run_actions.delete_button([row], key="run_delete")
     recorded = data.read_clock(run.id).at
     last = float(recorded[-1]) if len(recorded) else None
-    st.text(status.sentence(row, now, last_step_at=last, still=HEARTBEATS.seconds_since_beat(row.job_id, row.host)))
+    still = HEARTBEATS.seconds_since_beat(row.job_id, row.host)
+    sentence = status.sentence(row, now, last_step_at=last, still=still)
+    st.text(f"{sentence} · {status.steps(row)}" if is_complete(row) else sentence)
     st.caption(format.literal(" · ".join(run_facts(run))))
     if reason is not None and intents.can_resume(row):
         st.caption(format.literal(reason))
     imported_notes(run)
     delivery_note(run, row, now)
     queue_note(run)
-    run_progress(row)
+    if not is_complete(row):
+        run_progress(row)
     activity_progress(run.job)
     what_went_wrong(run)
 
@@ -103,6 +106,11 @@ def activity_progress(job: JobRow | None) -> None:
         done = min(job.done or 0, job.total)
         activity = format.literal(job.activity)
         st.progress(done / job.total, text=f"{activity[:1].upper()}{activity[1:]}: {done:,} of {job.total:,}")
+
+
+def is_complete(row: RunRow) -> bool:
+    """Return whether a run has nothing left to do, so that a bar of its progress would say nothing."""
+    return row.status == "finished" and status.progress(row) == 1.0
 
 
 def run_progress(row: RunRow) -> None:

@@ -94,7 +94,7 @@ def machine_tab(run: RunDetail) -> None:
     shaded = [_shade(phase, begin, size) for phase in marked]
     with st.grid(2, min_column_width=360, gap="small"):
         for number, panel in enumerate(panel_list):
-            with st.container(border=True, key=f"machine_{number}", gap="xxsmall"):
+            with st.container(border=True, key=f"machine_{number}", gap="xxsmall", height="stretch"):
                 st.markdown(f"**{panel.title}**", help=panel.help)
                 lines = [
                     _line(line_label, readings[name], begin, size, panel.divisor, colour)

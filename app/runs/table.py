@@ -18,6 +18,8 @@ ORDER = "runs_table order"
 SELECTED = "runs_table selected"
 OPENED = "runs_table opened"
 RUN_PAGE = "../pages/run.py"
+ROW, HEAD, MOST_HEIGHT = 38, 37, 720
+"""Heights in pixels of a row, of the header with the borders, and of a table that scrolls."""
 RECORDED = "recorded"
 """Shown as the status of the runs that come with the project, none of which ran here."""
 
@@ -37,8 +39,8 @@ def runs_table(runs: Sequence[RunRow]) -> list[RunRow]:
         on_select=_remember,
         selection_mode="multi-row",
         hide_index=True,
-        row_height=38,
-        height=min(38 * len(runs) + 40, 640),
+        row_height=ROW,
+        height=min(ROW * len(runs) + HEAD, MOST_HEIGHT),
         placeholder=format.UNKNOWN,
         column_config=_config(),
         column_order=[name for name in cells if name != "left" or any(cells[name])],
@@ -70,35 +72,36 @@ def _config() -> dict[str, Any]:
         "name": st.column_config.ButtonColumn(
             "Name", on_click=_open, key=OPENED, type="tertiary", pinned=True, alignment="left", help="Opens the run."
         ),
-        "method": st.column_config.TextColumn("Method", width=70),
-        "model": st.column_config.TextColumn("Model", width=80),
-        "rank": st.column_config.NumberColumn("Rank", help="LoRA rank", width=52),
+        "method": st.column_config.TextColumn("Method", width=100),
+        "model": st.column_config.TextColumn("Model", width=82),
+        "rank": st.column_config.NumberColumn("Rank", help="LoRA rank", width=48),
         "status": st.column_config.MultiselectColumn(
             "Status",
             options=[*(each.label for each in looks), RECORDED],
             color=[*(each.color for each in looks), "gray"],
-            width=112,
+            width=104,
         ),
-        "progress": st.column_config.ProgressColumn("Progress", min_value=0, max_value=100, format="%d %%", width=95),
+        "progress": st.column_config.ProgressColumn("Progress", min_value=0, max_value=100, format="%d %%", width=86),
         "left": st.column_config.NumberColumn(
             "Time left", format="duration", width=70, help="Estimated at the current pace"
         ),
         "reward": st.column_config.LineChartColumn(
             "Reward",
-            width=80,
+            width=72,
             help="Weighted sum of the components over training, on training samples; for SFT on probe samples",
         ),
         "accuracy": st.column_config.TextColumn(
             "Accuracy (95 %)",
-            width=118,
+            width=114,
+            alignment="right",
             help="Share of right greedy answers on held-out examples, with 95 % Wilson interval: latest measurement",
         ),
         "measured": st.column_config.TextColumn(
             "Measured on",
-            width=150,
+            width=140,
             help="Probe: a few validation examples. Validation: all of them. Test: test split, at the end",
         ),
-        "created": st.column_config.DatetimeColumn("Created", format="distance", width=95),
+        "created": st.column_config.DatetimeColumn("Created", format="distance", width=94),
     }
 
 

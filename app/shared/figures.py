@@ -27,7 +27,7 @@ METHOD_STYLE = {"grpo": (BLUE, "solid"), "sft": (VERMILLION, "dash"), "none": (G
 OTHER_STYLE = (PURPLE, "dashdot")
 """Colour and dash of every other method that a script may have."""
 SYMBOLS = ("circle", "square", "diamond", "x")
-"""Markers for the LoRA ranks of a method."""
+"""Markers of a method's groups."""
 
 
 def method_style(method: str) -> tuple[str, str]:
@@ -77,6 +77,8 @@ class Frame(NamedTuple):
 
 
 PLAIN = Frame()
+WITH_LEGEND, WITHOUT_LEGEND = 30, 18
+"""Margins in pixels above a chart; the signs of events are drawn there, too."""
 MOST_SLOTS = 4
 """A curve is smoothed on an even grid if the grid has at most this many slots per value."""
 NEGLIGIBLE = 1e-12
@@ -143,13 +145,14 @@ def line_chart(
         if is_smoothed and not line.dim:
             figure.add_trace(_raw(line))
         figure.add_trace(_curve(line, smooth(line.x, line.y, smoothing) if is_smoothed else line.y, share))
-    figure.update_layout(showlegend=len(lines) > 1 or any(line.sparse for line in lines))
+    has_legend = len(lines) > 1 or any(line.sparse for line in lines)
+    figure.update_layout(showlegend=has_legend, margin={} if has_legend else {"t": WITHOUT_LEGEND})
     if share:
         figure.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
     elif log:
         figure.update_yaxes(type="log", dtick=1)
     elif (level := _constant(lines)) is not None:
-        figure.update_yaxes(range=[0, 2 * level] if level > 0 else [level - 1, level + 1])
+        figure.update_yaxes(range=[0, 2 * level] if level > 0 else [-0.05, 1] if level == 0 else [2 * level, 0])
     return figure
 
 
@@ -213,47 +216,6 @@ def bar_chart(
     return figure
 
 
-class Path(NamedTuple):
-    """One run over its checkpoints: step, exact match and mean similarity of each."""
-
-    name: str
-    method: str
-    rank: int
-    """Index of its rank among the ranks of its method, for the marker."""
-    steps: Sequence[int]
-    accuracy: Sequence[float]
-    similarity: Sequence[float]
-
-
-def paths(runs: Sequence[Path]) -> go.Figure:
-    """Return accuracy against similarity, one path per run; the large marker is the last checkpoint."""
-    figure = empty(Frame(x_title="mean similarity to the reference", height=360))
-    for run in runs:
-        color, dash = method_style(run.method)
-        last = len(run.steps) - 1
-        figure.add_trace(
-            go.Scatter(
-                uid=run.name,
-                name=plain(run.name),
-                x=list(run.similarity),
-                y=list(run.accuracy),
-                customdata=list(run.steps),
-                mode="lines+markers",
-                line={"color": color, "dash": dash, "width": 1.5},
-                marker={
-                    "color": color,
-                    "symbol": SYMBOLS[run.rank % len(SYMBOLS)],
-                    "size": [12 if i == last else 5 for i in range(len(run.steps))],
-                },
-                hovertemplate="step %{customdata}: %{y:.1%} right, similarity %{x:.2f}",
-            )
-        )
-    figure.update_layout(showlegend=True, hovermode="closest")
-    figure.update_xaxes(range=[-0.02, 1.02], rangemode="normal")
-    figure.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
-    return figure
-
-
 def warm_up(smoothing: float) -> int:
     """Return the number of steps after which the start of a smoothed curve weighs at most a hundredth."""
     return 0 if smoothing <= 0 else math.ceil(math.log(0.01) / math.log(smoothing))
@@ -268,11 +230,11 @@ def empty(frame: Frame) -> go.Figure:
         layout=go.Layout(
             template=go.layout.Template(),
             height=frame.height,
-            margin={"l": 48, "r": 12, "t": 40, "b": 36},
+            margin={"l": 48, "r": 12, "t": WITH_LEGEND, "b": 36},
             hovermode="x unified",
             dragmode="zoom",
             uirevision=frame.revision,
-            legend={"orientation": "h", "x": 0, "y": 1.08, "yanchor": "bottom", "uirevision": "kept"},
+            legend={"orientation": "h", "x": 0, "y": 1.06, "yanchor": "bottom", "uirevision": "kept"},
             xaxis={
                 "title": {"text": frame.x_title, "standoff": 6},
                 "zeroline": False,

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import TypeGuard
 
 UNKNOWN = "–"
 NO_LINK = "\u2060"
 _LINKED = re.compile(r"(?<=http)(?=s?://)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
+_NUMBER = re.compile(r"\s*(< )?[+\-−]?\d")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=])")
 
 
@@ -31,6 +33,24 @@ def number(value: float | None, digits: int = 3) -> str:
 def count(value: float | None) -> str:
     """Return a whole number with thousands separators."""
     return f"{value:,.0f}" if _known(value) else UNKNOWN
+
+
+def aligned(values: Iterable[float | None]) -> str:
+    """Return the printf format that gives all numbers of a column the same decimals: four digits for the largest."""
+    largest = max((abs(value) for value in values if _known(value) and math.isfinite(value)), default=0.0)
+    if largest >= 1e7 or 0 < largest < 1e-3:
+        return "%.3g"
+    return f"%.{max(0, 3 - max(0, math.floor(math.log10(largest or 1))))}f"
+
+
+def is_number(text: str) -> bool:
+    """Return whether a table's cell holds a number, perhaps with its unit and interval, or is unknown."""
+    return text.strip() in ("", UNKNOWN) or _NUMBER.match(text) is not None
+
+
+def counted(number: float, thing: str) -> str:
+    """Return `1 run`, `2 runs` or `1,234 runs` for `run`."""
+    return f"{count(number)} {thing}" if number == 1 else f"{count(number)} {thing}s"
 
 
 def percent(share: float | None) -> str:
@@ -88,9 +108,11 @@ def age(at: float | None, now: float) -> str:
 
 
 def memory(value: float | None) -> str:
-    """Return bytes as MiB or GiB: 410 MiB, 7.8 GiB."""
+    """Return bytes as KiB, MiB or GiB: 12 KiB, 410 MiB, 7.8 GiB."""
     if not _known(value):
         return UNKNOWN
+    if value < 1024**2:
+        return f"{value / 1024:.0f} KiB"
     return f"{value / 1024**2:.0f} MiB" if value < 1024**3 else f"{value / 1024**3:.1f} GiB"
 
 

@@ -142,8 +142,8 @@ def deletion_summary(run: RunRow) -> str:
     counts = state.belongings(data.reader(), run.id)
     folder = intents.folder_of(run)
     return (
-        f"{format.count(counts.completions)} completions, {format.count(counts.evaluations)} evaluations with "
-        f"{format.count(counts.predictions)} answers, {format.count(counts.checkpoints)} checkpoints"
+        f"{format.counted(counts.completions, 'completion')}, {format.counted(counts.evaluations, 'evaluation')} with "
+        f"{format.counted(counts.predictions, 'answer')}, {format.counted(counts.checkpoints, 'checkpoint')}"
         + (f", and {folder} with its log" if folder else "")
     )
 

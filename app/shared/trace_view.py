@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
+from app.shared import format
 from app.shared.trace_text import MOST_SHOWN, body, excerpt, visible
 from store.completions.summary import is_dead
 from store.db.rows import StoredCompletion, StoredPrediction
@@ -74,7 +75,7 @@ def head(row: Row, *, strongest: float | None = None, link: str | None = None) -
     if isinstance(row, StoredPrediction) and row.similarity is not None:
         parts.append(f'<span class="tv-quiet">similarity {row.similarity:.2f}</span>')
     if row.tokens is not None:
-        parts.append(f'<span class="tv-quiet tv-tokens">{row.tokens} tokens</span>')
+        parts.append(f'<span class="tv-quiet tv-tokens">{format.counted(row.tokens, "token")}</span>')
     if row.truncated:
         parts.append('<span class="tv-mark" title="Cut off at the token limit.">truncated</span>')
     if not row.wellformed:

@@ -12,7 +12,7 @@ MOST_WORDS = 800
 """Maximum number of words compared; the time grows with its square."""
 _PIECE = re.compile(r"\s+|[^\s<]+|<[^\s<>]*>?")
 STYLE = (
-    "<style>.wd{white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.6}"
+    "<style>.wd{font-size:.875rem;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.6}"
     ".wd ins{background:rgba(0,158,115,.22);text-decoration:none;border-radius:3px}"
     ".wd del{background:rgba(213,94,0,.18);opacity:.8;border-radius:3px}</style>"
 )

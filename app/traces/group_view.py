@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from app.shared import links
+from app.shared import format, links
 from app.shared.example_parts import show_rest, show_truth
 from app.shared.trace_text import marked, visible
 from app.shared.trace_view import Row, show_trace, summarize
@@ -145,7 +145,7 @@ def _heading(block: Block) -> None:
             show_truth(example)
         if _is_unknown(block):
             st.badge("group unknown", icon=":material/question_mark:", color="gray", help=UNKNOWN_HELP)
-            st.caption(f"{len(block.rows)} answers", width="content")
+            st.caption(format.counted(len(block.rows), "answer"), width="content")
         else:
             st.caption(summary.sentence if len(block.rows) > 1 else "one answer", width="content")
         if summary.malformed and len(block.rows) > 1:

@@ -76,7 +76,7 @@ def _facts(row: Row, rank: int, of: int) -> list[str]:
         facts.append(f"{row.kind} on {format.literal(row.benchmark)}")
         facts.append(f"sample {row.sample}" if row.sample else "greedy")
     if row.tokens is not None:
-        facts.append(f"{row.tokens} tokens" + (", cut off at the limit" if row.truncated else ""))
+        facts.append(format.counted(row.tokens, "token") + (", cut off at the limit" if row.truncated else ""))
     return facts
 
 

@@ -53,7 +53,8 @@ def describe(evaluation: EvaluationRow) -> str:
         if evaluation.ended_at
         else "not finished"
     )
-    return f"step {evaluation.step} · {evaluation.kind} · {evaluation.benchmark} · {evaluation.done} answers · {result}"
+    answers = format.counted(evaluation.done, "answer")
+    return f"step {evaluation.step} · {evaluation.kind} · {evaluation.benchmark} · {answers} · {result}"
 
 
 def show(store: Store, run: RunRow, evaluation: EvaluationRow, style: Form, chosen: StoredPrediction | None) -> None:

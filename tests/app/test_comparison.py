@@ -365,6 +365,16 @@ def test_exports_hold_every_row_and_say_what_was_reported(store: Store) -> None:
     assert "http" not in report.partition("<body>")[2] and "src=" not in report.partition("<body>")[2]
 
 
+def test_numbers_are_aligned_on_screen_and_columns_without_values_left_out() -> None:
+    rows = [("GRPO", "+4.0 (-1.5 to +6.8)", "–"), ("SFT", "–", "")]
+    lines = tuple(tables.TableLine(tuple(map(tables.Cell, row))) for row in rows)
+    table = tables.Table("t", "T", ("Method", "Δ", "pass@k"), lines)
+    shown = export.html_table(table)
+    assert "<th scope='col'>Method</th><th scope='col' class='number'>Δ</th></tr>" in shown
+    assert "<td>GRPO</td><td class='number'>+4.0 (−1.5 to +6.8)</td></tr>" in shown
+    assert "pass@k" not in shown and "pass@k" in export.markdown([table])
+
+
 def test_hostile_text_is_escaped_in_every_format() -> None:
     evil = "<script>alert(1)</script> | =1+1 & 50 % \\input{x} *b*"
     table = tables.Table("t", evil, (evil,), (tables.TableLine((tables.Cell(evil),)),))

@@ -8,7 +8,7 @@ import pytest
 from app.drift import curves, projection
 from app.drift.curves import Drift
 from app.drift.figures import Trained, accuracy_plane, colors, similarity_chart
-from app.shared.figures import Path
+from app.shared.paths import Path
 from store.db.rows import EvaluationRow, RunRow
 from store.evaluations.texts import PredictionTexts
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from app.run import charts
 from app.shared import figures
-from app.shared.figures import Bars, Frame, Line, Mark, bar_chart, line_chart, smooth, stacked_chart
+from app.shared.figures import Bars, Frame, Line, Mark, bar_chart, line_chart, method_style, smooth, stacked_chart
 from app.shared.live_chart import figure_json
+from app.shared.palette import group_style, scale
 
 STEPS = np.arange(1.0, 6.0)
 
@@ -112,7 +113,7 @@ def test_a_logarithmic_axis_and_a_share_exclude_each_other() -> None:
 
 def test_a_constant_is_not_drawn_as_zero() -> None:
     assert line_chart([line([3e-4, 3e-4])]).layout.yaxis.range == (0, 6e-4)
-    assert line_chart([line([0.0, 0.0])]).layout.yaxis.range == (-1, 1)
+    assert line_chart([line([0.0, 0.0])]).layout.yaxis.range == (-0.05, 1)
     assert line_chart([line([1.0, 2.0])]).layout.yaxis.range is None
 
 
@@ -177,3 +178,26 @@ def test_rewards_of_sft_come_from_the_probe() -> None:
 def test_the_loss_of_grpo_comes_with_a_warning() -> None:
     loss = next(chart for chart in charts.optimization("grpo") if chart.key == "loss")
     assert "Near zero by construction" in loss.help
+
+
+def test_groups_of_one_method_differ_and_the_first_looks_like_the_method() -> None:
+    looks = [group_style("grpo", place) for place in range(4)]
+    assert looks[0][:2] == method_style("grpo") and len(set(looks)) == 4
+    assert not {colour for colour, _, _ in looks} & {group_style("sft", place)[0] for place in range(4)}
+
+
+def contrast(colour: str, page: str) -> float:
+    """The contrast of two colours, 1 to 21, as WCAG defines it."""
+
+    def light(text: str) -> float:
+        values = [int(text[i : i + 2], 16) for i in (1, 3, 5)] if text[0] == "#" else map(float, text[4:-1].split(","))
+        parts = [v / 12.92 if (v := each / 255) <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for each in values]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    low, high = sorted((light(colour), light(page)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize(("dark", "page"), [(False, "#ffffff"), (True, "#11151c")])
+def test_a_colour_scale_stands_out_from_the_page_at_both_ends(dark: bool, page: str) -> None:
+    assert min(contrast(colour, page) for colour in scale(dark=dark)) > 2

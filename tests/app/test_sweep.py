@@ -109,6 +109,8 @@ def test_heights_are_by_size_by_logarithm_or_by_rank() -> None:
     assert figures.heights({0: 1e-4, 1: 1e-3, 2: 1e-2}) == pytest.approx({0: 0.0, 1: 0.5, 2: 1.0})
     assert figures.heights({0: "b", 1: "a", 2: 3.0}) == {0: 1.0, 1: 0.5, 2: 0.0}
     assert figures.heights({0: 2.0}) == {0: 0.5}
+    results = {0: 0.9, 1: 0.1, 2: 0.5}
+    assert figures.heights({0: "a", 1: "b", 2: "c"}, results) == {0: 1.0, 1: 0.0, 2: 0.5}, "the best is at the top"
 
 
 def test_figures_draw_every_run_and_leave_pairs_without_runs_empty() -> None:

@@ -32,6 +32,43 @@ def test_numbers_have_sensible_digits(value: float | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "form"),
+    [
+        ([0.9875, 0.894, 1.01, None], "%.3f"),
+        ([12.5, 3.0], "%.2f"),
+        ([12345.6, math.nan], "%.0f"),
+        ([3e-4, 1e-5], "%.3g"),
+        ([0.0, math.inf], "%.3f"),
+        ([], "%.3f"),
+    ],
+)
+def test_the_numbers_of_a_column_have_the_same_decimals(values: list[float | None], form: str) -> None:
+    assert format.aligned(values) == form
+
+
+def test_one_thing_is_singular() -> None:
+    assert [format.counted(n, "run") for n in (0, 1, 2, 1234)] == ["0 runs", "1 run", "2 runs", "1,234 runs"]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_number"),
+    [
+        ("", True),
+        ("–", True),
+        ("< 0.001", True),
+        ("98.0 % (96.1–99.0)", True),
+        ("−27.0 (−31.8 to −22.2)", True),
+        ("+3.76", True),
+        ("32 / 64", True),
+        ("GRPO CoT", False),
+        ("- a list", False),
+    ],
+)
+def test_cells_with_numbers_are_known(text: str, is_number: bool) -> None:
+    assert format.is_number(text) is is_number
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         (None, "–"),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect
@@ -60,6 +61,19 @@ def forty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server]
 def browser() -> Iterator[Browser]:
     with browsing.browser() as opened:
         yield opened
+
+
+LOOKS: dict[str, tuple[Literal["light", "dark"], int]] = {"wide-light": ("light", 1440), "narrow-dark": ("dark", 800)}
+"""The two looks in which important journeys are made: colour scheme and width in pixels."""
+
+
+@pytest.fixture(params=LOOKS)
+def either_page(browser_page: Page, request: pytest.FixtureRequest) -> Page:
+    """A fresh page in each of the looks."""
+    scheme, width = LOOKS[request.param]
+    browser_page.emulate_media(color_scheme=scheme)
+    browser_page.set_viewport_size({"width": width, "height": 900})
+    return browser_page
 
 
 @pytest.fixture

@@ -52,9 +52,9 @@ def set_field(page: Page, path: str, value: str) -> None:
 
 
 def step_shown(page: Page) -> int:
-    """The step in the run's progress line, `step 1,234 of 2,000`."""
-    text = page.get_by_test_id("stMain").get_by_text(re.compile(r"^step [\d,]+ of")).first.inner_text()
-    return int(text.split()[1].replace(",", ""))
+    """The step of the run, `step 1,234 of 2,000`, in its progress line or after how it ended."""
+    text = page.get_by_test_id("stMain").get_by_text(re.compile(r"(^|· )step [\d,]+ of")).first.inner_text()
+    return int(text.rpartition("step ")[2].split()[0].replace(",", ""))
 
 
 def wait_for_step(page: Page, step: int) -> None:

@@ -80,9 +80,9 @@ def plot(page: Page, name: str) -> Locator:
     return drawn
 
 
-def test_which_setting_of_the_sweep_would_you_take(forty: Server, browser_page: Page) -> None:
+def test_which_setting_of_the_sweep_would_you_take(forty: Server, either_page: Page) -> None:
     """The page names the best setting by the newest measurement, and by another result and picture as asked."""
-    page = browser_page
+    page = either_page
     goto(page, f"{forty.url}/sweep")
     best = page.locator(".st-key-best_setting")
     expect(best).to_contain_text("GRPO CoT · rank 16")
@@ -127,8 +127,8 @@ def test_sweep_and_values_fit_and_every_control_has_a_name(
     no_exception(page)
 
 
-def test_an_experiment_is_paused_resumed_extended_and_stopped(forty: Server, queued: str, browser_page: Page) -> None:
-    page = browser_page
+def test_an_experiment_is_paused_resumed_extended_and_stopped(forty: Server, queued: str, either_page: Page) -> None:
+    page = either_page
     goto(page, f"{forty.url}/sweep?experiment={queued}")
     card = page.locator(".st-key-experiment_controls")
     expect(card).to_contain_text("0 of 4 runs finished, 4 queued.")
@@ -167,9 +167,9 @@ def test_name_note_and_tags_are_changed_in_the_table(forty: Server, browser_page
 
 
 def test_what_differs_between_two_runs_and_where_their_curves_part(
-    forty: Server, store: Store, browser_page: Page
+    forty: Server, store: Store, either_page: Page
 ) -> None:
-    page = browser_page
+    page = either_page
     pair = [uid(store, name) for name in ("grpo-cot-r64-s0", "grpo-format-only-r16-s0")]
     goto(page, f"{forty.url}/curves?runs={','.join(pair)}")
     page.get_by_text("Show how the two runs differ").click()

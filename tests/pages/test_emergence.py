@@ -21,8 +21,10 @@ from store.db.connection import writing
 from store.db.engine import Store
 from store.db.rows import CompletionRow
 from store.db.schema import StepSummary
+from store.db.states import JobState
 from store.evaluations.records import begin_evaluation, finish_evaluation, record_predictions
 from store.examples import add_examples
+from store.jobs import add_job, end_job
 from store.runs import get_run
 from store.steps import record_step
 from tests import seeded
@@ -111,6 +113,15 @@ def test_a_run_without_samples_has_a_time_machine_still(seeded_store: Store, ope
     assert "This run samples no completions in training" in shown(app)
     assert app.selectbox(key="machine.example").options
     assert "tv-question" in shown(app)
+
+
+@pytest.mark.parametrize("page", ["emergence", "traces"])
+def test_a_run_whose_completions_are_not_here_did_not_fail(page: str, empty_store: Store, open_page: Open) -> None:
+    run = make.run(empty_store, "trained")
+    make.steps(empty_store, run.id, 3)
+    job = add_job(empty_store, run.id, "train", {})
+    end_job(empty_store, job.id, JobState.FINISHED, exit_code=0)
+    assert "completions of this run are not in this database" in shown(open_page(page, run=run.uid))
 
 
 def test_a_run_that_imitates_is_told_from_its_probes(seeded_store: Store, open_page: Open) -> None:

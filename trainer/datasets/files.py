@@ -30,7 +30,7 @@ class EncodedPicture:
 
     identity: str
     read: Callable[[], Source]
-    name: str = "a picture"
+    name: str = "an image"
 
     def load(self) -> Image.Image:
         return images.decode(self.read(), self.name)

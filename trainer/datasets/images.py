@@ -72,7 +72,7 @@ class PictureError(TrainerError):
         return f"{self.name}: {self.detail}" if self.detail else self.name
 
 
-def decode(source: Source | Image.Image, name: str = "a picture") -> Image.Image:
+def decode(source: Source | Image.Image, name: str = "an image") -> Image.Image:
     """Decode an image as upright RGB on white, shrunk to LONGEST_EDGE; of an animation, the first frame.
 
     `original_size` returns its size before shrinking. Raises PictureError.
@@ -247,7 +247,7 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def for_store(source: Source | Image.Image, name: str = "a picture") -> bytes:
+def for_store(source: Source | Image.Image, name: str = "an image") -> bytes:
     """Return the file unchanged if browsers show it correctly, or else re-encoded. Raises PictureError."""
     if not isinstance(source, Image.Image) and (original := _plain(source)) is not None:
         return original

@@ -70,7 +70,7 @@ def source(image: object, roots: Sequence[Path]) -> Source:
         # Prefer bytes to a path, which may be that of another machine.
         inner = [image[key] for key in ("bytes", "path") if not values.is_absent(image.get(key))]
         if not inner:
-            raise PictureError(MISSING, "a picture")
+            raise PictureError(MISSING, "an image")
         return source(inner[0], roots)
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
@@ -188,7 +188,7 @@ def _base64(text: str) -> bytes:
         # Encoders split the text into lines.
         return base64.b64decode("".join(text.split()), validate=True)
     except (ValueError, binascii.Error) as error:
-        raise PictureError(images.BROKEN, "a picture as base64") from error
+        raise PictureError(images.BROKEN, "an image as base64") from error
 
 
 def _read(file: Any) -> bytes:

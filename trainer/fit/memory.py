@@ -94,7 +94,7 @@ def estimate(config: RunConfig, example: Workload) -> MemoryEstimate:
         "weights": weight_bytes(model, config),
         "adapter and optimizer": adapter_bytes(model, config),
         "runtime": GPU_RUNTIME if torch.cuda.is_available() else CPU_RUNTIME,
-        "picture features": feature_bytes(config, described, example),
+        "image features": feature_bytes(config, described, example),
         "the batch's pixels": pixel_bytes(config, example),
     }
     phases = phase_parts(config, described, example)

@@ -11,7 +11,7 @@ To record your own training loop:
     with vr1z.start("my run", config={"lr": 1e-5}) as run:
         for step in range(1, 101):
             ...
-            run.group(step, prompt, [picture], completions, rewards={"right": [1.0, 0.0]}, answer="4")
+            run.group(step, prompt, [image], completions, rewards={"right": [1.0, 0.0]}, answer="4")
             run.log(step, {"loss": loss})
             if run.should_stop:                      # somebody pressed Stop
                 break
@@ -353,7 +353,7 @@ def plain(value: Any, depth: int = 0) -> Any:
         return value if -LARGEST <= value <= LARGEST else str(as_number(value))
     if isinstance(value, str):
         if value.startswith("data:image"):
-            return "<picture>"
+            return "<image>"
         return value if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]}…"
     if isinstance(value, (bytes, bytearray, memoryview)):
         return f"<{len(value):,} bytes>"
@@ -369,7 +369,7 @@ def plain(value: Any, depth: int = 0) -> Any:
         entries = [plain(each, depth + 1) for each in list(value)[:MOST_ENTRIES]]
         return entries if len(value) <= MOST_ENTRIES else [*entries, "…"]
     if hasattr(value, "size") and hasattr(value, "mode") and hasattr(value, "getbands"):
-        return f"<picture of {value.size[0]} × {value.size[1]}>"
+        return f"<image of {value.size[0]} × {value.size[1]}>"
     if callable(to_list := getattr(value, "tolist", None)):
         return plain(to_list(), depth + 1)
     return str(value)[:LONGEST_TEXT]

@@ -13,6 +13,7 @@ from app.curves.sweep.settings import Factors, Ranked, label
 from app.curves.values import Cell
 from app.shared import format
 from store.db.rows import RunRow
+from trainer.spec.statistics import Estimate
 
 RUN_PAGE = "../pages/run.py"
 
@@ -30,22 +31,27 @@ def show(sweep: Sweep, factors: Factors, order: Sequence[Ranked], runs: Mapping[
     columns: dict[str, list[Any]] = {
         field: as_column([each.setting.values[place] for each in order]) for place, field in enumerate(factors)
     }
-    intervals = [each.setting.interval for each in order]
+    intervals = [interval(sweep.title, each) for each in order]
     columns |= {
         "n": [len(each.setting.runs) for each in order],
         "mean": [each.setting.mean for each in order],
         "95 % from": [each.low if each else None for each in intervals],
         "to": [each.high if each else None for each in intervals],
-        "Δ vs best": [each.beyond for each in order],
+        "Δ vs best": [None if each is order[0] else each.beyond for each in order],
         "p (Holm)": [None if each.p is None else format.p_value(each.p) for each in order],
     }
-    numbers = ("mean", "95 % from", "to", "Δ vs best")
+    levels = ("mean", "95 % from", "to")
+    form = format.aligned([value for name in levels for value in columns[name]])
+    numbers = {name: form for name in levels} | {"Δ vs best": form.replace("%", "%+")}
     st.dataframe(
         columns,
         key="sweep.settings",
         hide_index=True,
         placeholder=format.UNKNOWN,
-        column_config={name: st.column_config.NumberColumn(name, format="%.4g") for name in numbers},
+        column_config={
+            **{name: st.column_config.NumberColumn(name, format=form) for name, form in numbers.items()},
+            "p (Holm)": st.column_config.TextColumn("p (Holm)", alignment="right"),
+        },
         alt=f"{len(order)} settings by {sweep.title}, the best first",
     )
 
@@ -57,13 +63,21 @@ def as_column(values: Sequence[Cell]) -> list[Cell]:
     )
 
 
+def interval(title: str, ranked: Ranked) -> Estimate | None:
+    """Return the interval of a setting's mean, of which a share's ends at 0 and 1."""
+    found = ranked.setting.interval
+    if found is None or "accuracy" not in title:
+        return found
+    return found._replace(low=max(0.0, found.low), high=min(1.0, found.high))
+
+
 def result_sentence(title: str, best: Ranked) -> str:
     """Return `val/accuracy 0.712, 95 % interval 0.68 to 0.744 over 5 seeds (Student's t).`"""
-    interval, n = best.setting.interval, len(best.setting.runs)
-    if interval is None:
+    found, n = interval(title, best), len(best.setting.runs)
+    if found is None:
         return f"{title} {format.number(best.setting.mean)} in one run: add a second seed to estimate the uncertainty."
-    ends = f"{format.number(interval.low)} to {format.number(interval.high)}"
-    return f"{title} {format.number(interval.value)}, 95 % interval {ends} over {n} seeds (Student's t)."
+    ends = f"{format.number(found.low)} to {format.number(found.high)}"
+    return f"{title} {format.number(found.value)}, 95 % interval {ends} over {n} seeds (Student's t)."
 
 
 def caution_sentence(order: Sequence[Ranked]) -> str:

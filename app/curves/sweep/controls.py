@@ -35,16 +35,18 @@ def show(experiment: ExperimentRow) -> None:
             _buttons(experiment, at_work, len(interrupted(jobs)))
             _extend(experiment)
         done = sum(1.0 if run.status == "finished" else status.progress(run) or 0.0 for run in runs)
-        st.progress(done / len(runs) if runs else 0.0)
+        if at_work or done < len(runs):
+            st.progress(done / len(runs) if runs else 0.0)
 
 
 def _progress_sentence(runs: Sequence[RunRow], jobs: Sequence[JobRow]) -> str:
     """Return `12 of 40 runs finished, 2 running, 26 queued; 14 evaluations queued.`"""
     counts = Counter(status.look(run.status).label for run in runs)
     finished = counts.pop("finished", 0)
-    parts = [f"{finished} of {len(runs)} runs finished", *(f"{n} {state}" for state, n in counts.most_common())]
+    states = [f"{n} {state}" for state, n in counts.most_common()]
+    parts = [f"{finished} of {format.counted(len(runs), 'run')} finished", *states]
     waiting = sum(job.kind == "evaluate" and job.state == "queued" for job in jobs)
-    return ", ".join(parts) + (f"; {waiting} evaluations queued." if waiting else ".")
+    return ", ".join(parts) + (f"; {format.counted(waiting, 'evaluation')} queued." if waiting else ".")
 
 
 def _buttons(experiment: ExperimentRow, at_work: Sequence[JobRow], stopped: int) -> None:

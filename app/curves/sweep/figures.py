@@ -18,14 +18,16 @@ from app.curves.sweep.settings import in_order
 from app.curves.values import Cell
 from app.shared import format
 from app.shared.figures import GREY, SYMBOLS, plain
+from app.shared.palette import scale
 from trainer.spec.statistics import over_seeds
 
-SCALE = "Viridis"
 WIDE_RANGE = 30.0
 """A setting has a logarithmic axis if its largest value is at least this many times its smallest."""
 HEIGHT = 420
-LINE = 13
+LINE = 16
 """Maximum characters per line of a label beside an axis."""
+BESIDE = {"l": 120, "r": 76, "t": 28, "b": 24}
+"""Margins in pixels for the labels of the outer axes."""
 
 
 class Sweep(NamedTuple):
@@ -95,7 +97,12 @@ def _means(
 
 
 def heat_map(
-    sweep: Sweep, x: tuple[str, Mapping[int, Cell]], y: tuple[str, Mapping[int, Cell]], *, lower: bool
+    sweep: Sweep,
+    x: tuple[str, Mapping[int, Cell]],
+    y: tuple[str, Mapping[int, Cell]],
+    *,
+    lower: bool,
+    dark: bool = False,
 ) -> go.Figure:
     """Return the mean result and number of runs for each pair of values; pairs without runs stay empty."""
     columns, rows = in_order(x[1].values()), in_order(y[1].values())
@@ -113,7 +120,7 @@ def heat_map(
         z=[[mean[row, column] for column in columns] for row in rows],
         text=[[written[row, column] for column in columns] for row in rows],
         texttemplate="%{text}",
-        colorscale=SCALE,
+        colorscale=scale(dark=dark),
         reversescale=lower,
         showscale=False,
         hovertemplate=f"{plain(x[0])} %{{x}}<br>{plain(y[0])} %{{y}}<br>%{{text}}<extra></extra>",
@@ -123,11 +130,16 @@ def heat_map(
     return figure
 
 
-def heights(values: Mapping[int, Cell]) -> dict[int, float]:
-    """Return each run's position on a vertical axis of length 1: numbers by (log) value, others by rank."""
+def heights(values: Mapping[int, Cell], result: Mapping[int, float] | None = None) -> dict[int, float]:
+    """Return each run's position on a vertical axis of length 1: numbers by (log) value, others by their mean result.
+
+    Without results, others are in alphabetical order.
+    """
     numbers = {id: value for id, value in values.items() if isinstance(value, float)}
     if len(numbers) < len(values):
         order = in_order(values.values())
+        if result is not None:
+            order.sort(key=lambda kind: float(np.mean([result[id] for id in values if values[id] == kind])))
         return {id: order.index(value) / max(1, len(order) - 1) for id, value in values.items()}
     low, high = min(numbers.values()), max(numbers.values())
     if low > 0 and high / low >= WIDE_RANGE:
@@ -137,14 +149,15 @@ def heights(values: Mapping[int, Cell]) -> dict[int, float]:
 
 
 def parallel(
-    sweep: Sweep, factors: Mapping[str, Mapping[int, Cell]], *, lower: bool
+    sweep: Sweep, factors: Mapping[str, Mapping[int, Cell]], *, lower: bool, dark: bool = False
 ) -> tuple[go.Figure, dict[int, list[float]]]:
     """Return one line per run across vertical axes for the settings and the result, and each run's positions there."""
     result: dict[int, Cell] = dict(sweep.results)
     axes = {**{field: {id: values[id] for id in result} for field, values in factors.items()}, sweep.title: result}
-    of_axis = [heights(values) for values in axes.values()]
+    of_axis = [heights(values, sweep.results) for values in axes.values()]
     places = {id: [each[id] for each in of_axis] for id in result}
-    colours = heights(result)
+    shades = heights(result)
+    colours = scale(dark=dark)
     figure = _empty()
     for place, (name, values) in enumerate(axes.items()):
         figure.add_shape(type="line", x0=place, x1=place, y0=0, y1=1, line={"color": GREY, "width": 1}, layer="below")
@@ -152,23 +165,24 @@ def parallel(
             beside = _beside(place, height, len(axes))
             figure.add_annotation(x=place, y=height, text=_in_lines(text), showarrow=False, font={"size": 11}, **beside)
         figure.add_annotation(x=place, y=1.13, text=f"<b>{plain(name)}</b>", showarrow=False)
-    for id in sorted(result, key=lambda id: colours[id], reverse=lower):
-        shade = 1 - colours[id] if lower else colours[id]
+    for id in sorted(result, key=lambda id: shades[id], reverse=lower):
+        shade = 1 - shades[id] if lower else shades[id]
         figure.add_scatter(
             x=list(range(len(axes))),
             y=places[id],
             mode="lines+markers",
             customdata=[id] * len(axes),
-            line={"color": sample_colorscale(SCALE, [shade])[0], "width": 1.6},
+            line={"color": sample_colorscale(colours, [shade])[0], "width": 1.6},
             marker={"size": 6},
             opacity=0.8,
             name=plain(sweep.names[id]),
             hovertemplate=f"<b>%{{fullData.name}}</b><br>{plain(sweep.title)} {format.number(sweep.results[id])}"
             "<extra></extra>",
         )
-    figure.update_xaxes(visible=False, range=[-0.6, len(axes) - 0.5])
-    figure.update_yaxes(visible=False, range=[-0.1, 1.2])
-    return figure.update_layout(showlegend=False), places
+    # A box must reach around the outer axes.
+    figure.update_xaxes(visible=False, range=[-0.04 * (len(axes) - 1), 1.04 * (len(axes) - 1)])
+    figure.update_yaxes(visible=False, range=[-0.06, 1.2])
+    return figure.update_layout(showlegend=False, margin=BESIDE), places
 
 
 def _beside(place: int, height: float, axes: int) -> dict[str, Any]:
