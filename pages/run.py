@@ -19,7 +19,7 @@ from app.run.evaluations import evaluate_form, evaluations_tab
 from app.run.header import run_header
 from app.run.headlines import headlines
 from app.run.machine import machine_tab
-from app.shared import data, data_needs, links, run_actions, run_picker, status
+from app.shared import data, data_needs, format, links, run_actions, run_picker, status
 from app.shared.live_chart import load_library
 from store.db.rows import RunDetail, RunRow
 
