@@ -32,7 +32,7 @@ from trainer.record import vr1z
 from trainer.record.delivery import Delivery
 from trainer.record.direct import Database
 from trainer.record.spool import Spool
-from trainer.record.vr1z import Gatherer, Generation, Held
+from trainer.record.vr1z import Gatherer, Generation, HeldStep
 
 __all__ = ["Recorder", "record"]
 
@@ -82,7 +82,7 @@ class Recorder(Gatherer, TrainerCallback):
                 self._measured[generation.number] = self.measure(generation)
             except Exception as error:
                 self.lose(error)
-        self.measuring += time.perf_counter() - start
+        self.measuring_seconds += time.perf_counter() - start
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         super().on_train_end(args, state, control)
@@ -96,7 +96,7 @@ class Recorder(Gatherer, TrainerCallback):
         finally:
             self.delivery.put = self._put_at_once
 
-    def take_step(self, step: Held) -> None:
+    def take_step(self, step: HeldStep) -> None:
         completions: list[Sampled] = []
         measured: dict[int, TokenRow] = {}
         for generation in step.generations:
@@ -164,7 +164,7 @@ def _sampled(generation: Generation, first_group: int) -> list[Sampled]:
 
 def record(
     trainer: Any, *, name: str, db: str | None = None, grammar: Literal["ours", "boxed", "none"] | None = None
-) -> vr1z.Trainer | None:
+) -> vr1z.TrainerRecorder | None:
     """Record the TRL trainer of your own script as a run, until the script ends.
 
     `db` is a path or an SQLAlchemy URL; the default is VR1Z_DATABASE_URL, or else the dashboard's default. For

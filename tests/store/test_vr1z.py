@@ -226,7 +226,7 @@ def test_a_prompt_is_read_as_other_tools_write_it(
 def test_a_picture_that_is_none_is_said(
     store: Store, record: Callable[..., RunDetail], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vr1z, "_SAID", set())
+    monkeypatch.setattr(vr1z, "_WARNED", set())
     with caplog.at_level(logging.WARNING, "vr1z"):
         run = record(lambda run: [run.group(step, "Q?", ["/nowhere.png"], ["a"]) for step in (1, 2)])
     assert [row.text for row in said(store, run)] == ["a"]
@@ -263,9 +263,9 @@ def test_pictures_are_read_however_a_script_holds_them(tmp_path: Path) -> None:
         ((tmp_path / "a b.png").as_uri(), 1),
         ({"image": {"url": f"data:image/png;base64,{written}"}}, 0),
     ):
-        assert vr1z.asked({"prompt": "Q?", "images": given}).images == (data,) * n
+        assert vr1z.question_of_row({"prompt": "Q?", "images": given}).images == (data,) * n
     with (tmp_path / "a b.png").open("rb") as file:
-        assert vr1z.asked({"image": file}).images == vr1z.asked({"image": file}).images == (data,)
+        assert vr1z.question_of_row({"image": file}).images == vr1z.question_of_row({"image": file}).images == (data,)
 
 
 def test_the_recorder_is_written_for_python_3_9() -> None:
@@ -298,7 +298,7 @@ def test_each_process_has_a_name_of_its_own(
     ("prompt", "question"), [([1, 2, 3], "[1, 2, 3]"), (np.array([7]), "[7]"), ([{"role": "user", "content": []}], "")]
 )
 def test_a_prompt_without_words_is_shown_as_it_is(prompt: Any, question: str) -> None:
-    assert vr1z.asked({"prompt": prompt}).question == question
+    assert vr1z.question_of_row({"prompt": prompt}).question == question
 
 
 def test_rewards_may_come_by_completion_or_as_text(store: Store, record: Callable[..., RunDetail]) -> None:

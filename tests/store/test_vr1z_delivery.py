@@ -25,10 +25,10 @@ class Narrow(Database):
 
     sizes: ClassVar[list[int]] = []
 
-    def put(self, uid: str, first: int, lines: Sequence[bytes], *others: Any, **named: Any) -> vr1z.Answer:
+    def put(self, uid: str, first: int, lines: Sequence[bytes], *others: Any, **named: Any) -> vr1z.DeliveryReply:
         self.sizes.append(sum(map(len, lines)))
         if self.sizes[-1] > 1000 and len(lines) > 1:
-            raise vr1z.Unfit("413")
+            raise vr1z.InvalidRequest("413")
         return super().put(uid, first, lines, *others, **named)
 
 
@@ -92,9 +92,9 @@ class Stubborn(Database):
 
     asked = 0
 
-    def put(self, *_: Any, **__: Any) -> vr1z.Answer:
+    def put(self, *_: Any, **__: Any) -> vr1z.DeliveryReply:
         self.asked += 1
-        return vr1z.Answer(0, 0, "r", ("0" * 64,))
+        return vr1z.DeliveryReply(0, 0, "r", ("0" * 64,))
 
 
 def test_a_dashboard_that_does_not_get_on_is_not_asked_without_end(
@@ -164,7 +164,7 @@ def test_whatever_answers_is_told_in_a_sentence(
         thread = threading.Thread(target=server.handle_request)
         thread.start()
         dashboard = vr1z.Dashboard(f"http://127.0.0.1:{server.server_port}")
-        with pytest.raises((vr1z.Away, vr1z.Refused)) as error:
+        with pytest.raises((vr1z.Unreachable, vr1z.Refused)) as error:
             dashboard.put("u", 0, [b"{}\n"])
         thread.join()
     assert told in str(error.value)

@@ -121,30 +121,30 @@ def cells() -> dict[str, Any]:
 def test_a_picture_is_kept_however_it_comes(name: str, tmp_path: Path) -> None:
     for column in ("image", "images"):
         value = cells()[name]
-        one = vr1z.asked({"prompt": "How many?", column: [value] if column == "images" else value})
+        one = vr1z.question_of_row({"prompt": "How many?", column: [value] if column == "images" else value})
         (data,) = one.images
         image = Image.open(io.BytesIO(data))
         assert image.format in vr1z.FORMATS and image.size == (8, 4)
-    assert vr1z.encoded(cells()[name]) == data
+    assert vr1z.encode_image(cells()[name]) == data
 
 
 def test_pictures_are_found_in_messages_and_on_the_disk(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(picture())
     parts = [{"type": "image", "image": Image.new("RGB", (2, 2))}, {"type": "image", "image": str(tmp_path / "a.png")}]
     content = [*parts, {"type": "text", "text": "How many?"}]
-    one = vr1z.asked({"prompt": [{"role": "user", "content": content}]})
+    one = vr1z.question_of_row({"prompt": [{"role": "user", "content": content}]})
     assert [Image.open(io.BytesIO(data)).size for data in one.images] == [(2, 2), (8, 4)]
     assert one.question == "How many?"
 
 
 def test_what_is_no_picture_costs_only_itself() -> None:
     row = {"prompt": "?", "images": [b"GIF89a broken", "/nowhere/a.png", 7, None, Image.new("RGB", (2, 2))]}
-    assert len(vr1z.asked(row).images) == 1
+    assert len(vr1z.question_of_row(row).images) == 1
 
 
 def test_large_pictures_are_kept_small() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (1400, 1400, 3), np.uint8))
-    data = vr1z.encoded(noise)
+    data = vr1z.encode_image(noise)
     assert data is not None and Image.open(io.BytesIO(data)).format == "JPEG"
 
 
@@ -164,7 +164,7 @@ def test_large_pictures_are_kept_small() -> None:
     ],
 )
 def test_the_gold_answer_is_found_whatever_its_column_and_type(column: str, gold: Any, counted: int | None) -> None:
-    one = vr1z.asked({"prompt": "?", column: gold, "level": "hard"})
+    one = vr1z.question_of_row({"prompt": "?", column: gold, "level": "hard"})
     assert one.gold == vr1z.plain(gold) and one.gold is not None
     assert count(one.gold) == counted
     assert one.columns == {"level": "hard"}
@@ -176,15 +176,15 @@ def test_a_prompt_is_kept_whole() -> None:
         {"role": "assistant", "content": "1"},
         {"role": "user", "content": [{"type": "text", "text": "And now?"}]},
     ]
-    one = vr1z.asked({"prompt": turns})
+    one = vr1z.question_of_row({"prompt": turns})
     assert (one.prompt, one.question, one.images) == (turns, "And now?", ())
-    assert vr1z.asked({"prompt": "a text"}).question == "a text"
+    assert vr1z.question_of_row({"prompt": "a text"}).question == "a text"
 
 
 def test_equal_rows_are_one_example_and_others_are_not() -> None:
     row = {"prompt": "?", "answer": 1, "image": Image.new("RGB", (2, 2))}
     others = [{"prompt": "!"}, {"answer": 2}, {"image": Image.new("RGB", (3, 2))}, {"level": 1}]
-    keys = [vr1z.asked(row | change).key for change in ({}, dict(row), *others)]
+    keys = [vr1z.question_of_row(row | change).key for change in ({}, dict(row), *others)]
     assert keys[0] == keys[1] and len(set(keys)) == 5
 
 
@@ -196,7 +196,7 @@ NESTED = st.recursive(
 
 @given(row=st.dictionaries(st.sampled_from(["prompt", "image", "images", "answer", "x", "label"]), NESTED))
 def test_no_row_is_beyond_it(row: dict[str, Any]) -> None:
-    one = vr1z.asked(row)
+    one = vr1z.question_of_row(row)
     base64.b64encode(b"".join(one.images))
     assert isinstance(one.question, str) and len(one.key) == 24
 
@@ -263,7 +263,7 @@ class TRL020:
 
 def test_trl_0_20_is_captured_with_openings_and_times() -> None:
     trainer, found = TRL020(), []
-    vr1z.GenerationCapture(trainer, found.append, vr1z.asked, vr1z.opening)
+    vr1z.GenerationCapture(trainer, found.append, vr1z.question_of_row, vr1z.opening)
     shown = Image.new("RGB", (2, 2))
     rows = [{"prompt": [{"role": "user", "content": "How many?"}], "image": shown, "answer": 3} for _ in range(2)]
     trainer._generate_and_score_completions(rows)

@@ -106,7 +106,7 @@ PICTURES = {
 
 @pytest.mark.parametrize("kind", PICTURES)
 def test_a_picture_of_any_kind_is_kept(kind: str) -> None:
-    [data] = vr1z.asked({"prompt": "How many?", "image": PICTURES[kind]}).images
+    [data] = vr1z.question_of_row({"prompt": "How many?", "image": PICTURES[kind]}).images
     image = Image.open(io.BytesIO(data))
     assert image.size == (30, 40)
     assert abs(image.convert("L").getpixel((9, 9)) - (255 if kind == "bool" else 128)) < 12  # type: ignore[operator]

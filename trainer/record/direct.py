@@ -11,7 +11,7 @@ from store.recording import intake
 from store.recording.intake import Gone
 from store.recording.records import Damaged, Newer
 from trainer.launch import webhook
-from trainer.record.vr1z import Answer, Away, Refused, Unfit
+from trainer.record.vr1z import DeliveryReply, InvalidRequest, Refused, Unreachable
 
 BUSY_SECONDS = 1.0
 """Seconds to wait for a locked database."""
@@ -29,7 +29,7 @@ class Database:
 
     def put(
         self, uid: str, first: int, lines: Sequence[bytes], without: Sequence[str] = (), *, is_alive: bool = True
-    ) -> Answer:
+    ) -> DeliveryReply:
         """Store lines of a journal. Raises Away or Refused."""
         try:
             store = self._opened()
@@ -37,21 +37,21 @@ class Database:
         except (Gone, Damaged, Newer) as error:
             raise Refused(str(error)) from None
         except StoreError as error:
-            raise Away(str(error)) from None
+            raise Unreachable(str(error)) from None
         if answer.ended:
             webhook.send_end(store, answer.ended)
-        return Answer(answer.next, answer.stop, answer.run, answer.missing)
+        return DeliveryReply(answer.next, answer.stop, answer.run, answer.missing)
 
     def put_image(self, name: str, data: bytes) -> None:
         """Store an image. Raises Away or Unfit."""
         try:
             media.inspect(data)
         except StoreError as error:
-            raise Unfit(str(error)) from None
+            raise InvalidRequest(str(error)) from None
         try:
             media.save(self._opened().media, data)
         except StoreError as error:
-            raise Away(str(error)) from None
+            raise Unreachable(str(error)) from None
 
     def _opened(self) -> Store:
         if self._store is None:

@@ -68,16 +68,16 @@ TOKEN_FILE = ""
 LINES, IMAGES, DELIVERED = "journal.jsonl", "images", "delivered.json"
 PREFIX = "vr1z-"
 """Prefix of a journal's folder name, followed by the run's uid."""
-MOST_MEMORY = 64 * 2**20
+MAX_BUFFERED_BYTES = 64 * 2**20
 """Most bytes that may wait to be written to disk; records beyond that are dropped and counted."""
-MOST_SENT = 4 * 2**20
+MAX_REQUEST_BYTES = 4 * 2**20
 """Most bytes of lines in one request, unless a single line is longer."""
-MOST_ROWS = 500
+MAX_EVALUATION_ROWS = 500
 """Most answers in one evaluation record."""
-BEAT_SECONDS = 2.0
+HEARTBEAT_SECONDS = 2.0
 RETRY_SECONDS = 2.0
 TIMEOUT_SECONDS = 20.0
-BEGIN_SECONDS = 2.0
+GREET_SECONDS = 2.0
 """Seconds to wait for the dashboard when training starts, so that a wrong address or token is reported at once."""
 QUIET_SECONDS = 60.0
 """Seconds without a write after which a script on another machine counts as ended."""
@@ -90,31 +90,31 @@ Value = TypeVar("Value")
 
 # ---- Values: convert a script's values to JSON and image files ------------------------------------------------------
 
-GOLD = (
+GOLD_COLUMNS = (
     *("answer", "answers", "solution", "gold", "gold_answer", "ground_truth", "correct_answer", "final_answer"),
     *("reference_answer", "target", "label", "labels", "count", "bbox", "boxes"),
 )
 """Columns that may hold a gold answer, likeliest first; case is ignored."""
-PICTURES = ("image", "images")
-NEVER = ("prompt", *PICTURES, "completion", "chosen", "rejected", "messages", "completion_ids")
-LONGEST_TEXT = 20_000
+IMAGE_COLUMNS = ("image", "images")
+EXCLUDED_COLUMNS = ("prompt", *IMAGE_COLUMNS, "completion", "chosen", "rejected", "messages", "completion_ids")
+MAX_TEXT_LENGTH = 20_000
 """Most characters kept of a value."""
-LONGEST_COMPLETION = 4_000_000
-LONGEST_NAME = 200
+MAX_COMPLETION_LENGTH = 4_000_000
+MAX_NAME_LENGTH = 200
 """Most characters of a name; longer names are cut and end in a hash, so that they stay distinct."""
-LARGEST = 1e100
+MAX_NUMBER = 1e100
 """Largest magnitude that a journal holds; larger numbers are treated as infinite."""
-LARGEST_COUNT = 2**31 - 1
-MOST_ENTRIES = 1000
-DEEPEST = 8
-MOST_PICTURE_BYTES = 32 * 2**20
+MAX_COUNT = 2**31 - 1
+MAX_ENTRIES = 1000
+MAX_DEPTH = 8
+MAX_IMAGE_BYTES = 32 * 2**20
 """Most bytes of an image file that is kept unchanged."""
-LARGE = 1_500_000
+LARGE_IMAGE_PIXELS = 1_500_000
 """Pixels above which an image is stored as JPEG, because encoding a PNG would take seconds."""
 FORMATS = {"PNG", "JPEG", "WEBP", "GIF"}
 
 
-class Asked(NamedTuple):
+class Question(NamedTuple):
     """The question in a dataset row. Rows with equal content have equal keys, in every run and database."""
 
     key: str
@@ -126,45 +126,55 @@ class Asked(NamedTuple):
     columns: dict[str, Any]
     images: tuple[bytes, ...]
     """PNG, JPEG, WebP or GIF files."""
-    unread: str = ""
+    missing_image_reason: str = ""
     """Why an image is missing, if one is; otherwise empty."""
 
 
-def asked(row: Mapping[str, Any], encode: Callable[[Any], bytes | None] | None = None) -> Asked:
-    """Return the question in a dataset row. `encode` turns an image into the bytes of a file (default: `encoded`)."""
+def question_of_row(row: Mapping[str, Any], encode: Callable[[Any], bytes | None] | None = None) -> Question:
+    """Return the question in a dataset row. `encode` turns an image into a file's bytes (default: `encode_image`)."""
     prompt = row.get("prompt", row.get("messages"))
-    pictures = _pictures(row, prompt)
-    files = [(encode or encoded)(picture) for picture in pictures]
+    values = _pictures(row, prompt)
+    files = [(encode or encode_image)(picture) for picture in values]
     images = tuple(data for data in files if data is not None)
-    unread = next((_why_unread(picture) for picture, data in zip(pictures, files) if data is None), "")
+    missing_image_reason = next(
+        (_unreadable_reason(picture) for picture, data in zip(values, files) if data is None), ""
+    )
     gold_column = gold_name(row)
     gold = None if gold_column is None else plain(row[gold_column])
-    columns = {str(name): plain(value) for name, value in row.items() if name not in (*NEVER, gold_column)}
-    kept = plain(prompt)
-    content = [kept, gold, columns, [hashlib.sha256(data).hexdigest() for data in images]]
+    columns = {str(name): plain(value) for name, value in row.items() if name not in (*EXCLUDED_COLUMNS, gold_column)}
+    prompt_json = plain(prompt)
+    content = [prompt_json, gold, columns, [hashlib.sha256(data).hexdigest() for data in images]]
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
-    return Asked(key, question(kept) or _shortened(kept), kept, gold, columns, images, unread)
+    return Question(
+        key,
+        question_text(prompt_json) or _shortened(prompt_json),
+        prompt_json,
+        gold,
+        columns,
+        images,
+        missing_image_reason,
+    )
 
 
 def _shortened(prompt: Any) -> str:
     """Return a prompt without text, such as one of token ids, as JSON."""
-    has_words = any(isinstance(turn, dict) for turn in _items(prompt))
-    return "" if prompt is None or has_words else json.dumps(prompt)[:LONGEST_NAME]
+    has_turns = any(isinstance(turn, dict) for turn in _items(prompt))
+    return "" if prompt is None or has_turns else json.dumps(prompt)[:MAX_NAME_LENGTH]
 
 
 def gold_name(row: Mapping[str, Any]) -> str | None:
     """Return the name of the column with the gold answer, if any."""
     names = {str(name).lower(): name for name, value in row.items() if not is_absent(value)}
-    return next((str(names[word]) for word in GOLD if word in names), None)
+    return next((str(names[candidate]) for candidate in GOLD_COLUMNS if candidate in names), None)
 
 
-def question(prompt: Any) -> str:
+def question_text(prompt: Any) -> str:
     """Return the last user turn of a prompt as text. A prompt without messages is returned as text."""
     turns = [turn for turn in (prompt if isinstance(prompt, list) else [prompt]) if isinstance(turn, dict)]
     if not turns:
         return text_of(prompt)
-    asking = [turn for turn in turns if turn.get("role", turn.get("from")) in ("user", "human")] or turns
-    return text_of(asking[-1].get("content", asking[-1].get("value")))
+    user_turns = [turn for turn in turns if turn.get("role", turn.get("from")) in ("user", "human")] or turns
+    return text_of(user_turns[-1].get("content", user_turns[-1].get("value")))
 
 
 def text_of(content: Any) -> str:
@@ -176,17 +186,17 @@ def text_of(content: Any) -> str:
     return "\n".join(filter(None, map(text_of, content))) if isinstance(content, list) else ""
 
 
-def said(completion: Any) -> str:
+def completion_text(completion: Any) -> str:
     """Return a completion as text: one message's content, or all turns of several, tool calls included."""
     if completion is None or isinstance(completion, str):
-        return (completion or "")[:LONGEST_COMPLETION]
+        return (completion or "")[:MAX_COMPLETION_LENGTH]
     turns = [turn for turn in _items([completion] if isinstance(completion, Mapping) else completion)]
     if len(turns) == 1 and isinstance(turns[0], Mapping) and not turns[0].get("tool_calls"):
         return text_of(plain(turns[0].get("content")))
-    return "\n".join(map(_turn, turns)) if turns else str(completion)
+    return "\n".join(map(_turn_text, turns)) if turns else str(completion)
 
 
-def _turn(turn: Any) -> str:
+def _turn_text(turn: Any) -> str:
     if not isinstance(turn, Mapping):
         return str(turn)
     calls = [json.dumps(plain(call)) for call in _items(turn.get("tool_calls"))]
@@ -198,17 +208,17 @@ def _pictures(row: Mapping[str, Any], prompt: Any) -> list[Any]:
     for name in ("images", "image"):
         value = row.get(name)
         if value is not None and not (isinstance(value, (list, tuple)) and not value):
-            return _several(value)
+            return _image_list(value)
     turns = [prompt] if isinstance(prompt, Mapping) else _items(prompt)
     parts = [part for turn in turns for part in _items(_get(turn, "content"))]
-    found = (_get(part, "image") if _get(part, "image") is not None else _get(part, "image_url") for part in parts)
-    return [picture for picture in found if picture is not None]
+    images = (_get(part, "image") if _get(part, "image") is not None else _get(part, "image_url") for part in parts)
+    return [picture for picture in images if picture is not None]
 
 
-def _several(value: Any) -> list[Any]:
+def _image_list(value: Any) -> list[Any]:
     """Return the images in a list of any depth, an iterator or a stack of arrays, or a single image in a list."""
     if isinstance(value, (list, tuple)):
-        return [picture for each in value if each is not None for picture in _several(each)]
+        return [picture for item in value if item is not None for picture in _image_list(item)]
     is_iterator = hasattr(value, "__next__") and not hasattr(value, "read")
     return list(value) if is_iterator or getattr(value, "ndim", 0) == 4 else [value]
 
@@ -221,14 +231,14 @@ def _get(value: Any, name: str) -> Any:
     return value.get(name) if isinstance(value, Mapping) else None
 
 
-def _opened(picture: Any) -> Any:
+def _unwrap_image(picture: Any) -> Any:
     """Unwrap a cell of 🤗 Datasets or a part of a message: return an image, bytes or a path."""
     if isinstance(picture, Mapping):
         picture = next((picture[name] for name in ("bytes", "path", "image", "url") if picture.get(name)), None)
     if callable(getattr(picture, "read", None)):
-        place = picture.tell()
+        position = picture.tell()
         data = picture.read()
-        picture.seek(place)
+        picture.seek(position)
         return data
     if not isinstance(picture, str):
         return picture
@@ -244,54 +254,54 @@ _BASE64 = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk[0-3]|SUkqA|TU0AK)[A-Z
 _WEB = re.compile(r"(?:https?|s3|gs|hf)://", re.IGNORECASE)
 
 
-def _why_unread(picture: Any) -> str:
+def _unreadable_reason(picture: Any) -> str:
     """Return a sentence on why an image cannot be recorded."""
     if isinstance(picture, Mapping):
         picture = next((picture[name] for name in ("path", "image", "url") if picture.get(name)), picture)
-    is_place = isinstance(picture, (str, Path)) and len(str(picture)) < LONGEST_PATH
-    if is_place and _WEB.match(str(picture)):
-        what = f"{str(picture)[:200]} is a web address; pass the image itself or a path"
-    elif is_place and not os.path.exists(str(picture)):
-        what = f"the file {str(picture)[:200]} does not exist"
-    elif is_place:
-        what = f"{str(picture)[:200]} is not a readable image file"
+    is_location = isinstance(picture, (str, Path)) and len(str(picture)) < MAX_PATH_LENGTH
+    if is_location and _WEB.match(str(picture)):
+        problem = f"{str(picture)[:200]} is a web address; pass the image itself or a path"
+    elif is_location and not os.path.exists(str(picture)):
+        problem = f"the file {str(picture)[:200]} does not exist"
+    elif is_location:
+        problem = f"{str(picture)[:200]} is not a readable image file"
     else:
-        what = f"a value of type {type(picture).__name__} cannot be read as an image"
-    return f"A question is recorded without its image: {what}."
+        problem = f"a value of type {type(picture).__name__} cannot be read as an image"
+    return f"A question is recorded without its image: {problem}."
 
 
-def encoded(picture: Any) -> bytes | None:
+def encode_image(picture: Any) -> bytes | None:
     """Return an image (PIL, bytes, path, array, data URL or 🤗 Datasets cell) as a file's bytes; None if unreadable."""
     try:
         from PIL import Image
     except ImportError:
-        return _unchanged(picture)
+        return _image_file_bytes(picture)
     try:
-        picture = _opened(picture)
+        picture = _unwrap_image(picture)
         if isinstance(picture, (str, Path)):
             path = Path(picture)
-            if not path.is_file() or path.stat().st_size > MOST_PICTURE_BYTES:
+            if not path.is_file() or path.stat().st_size > MAX_IMAGE_BYTES:
                 return None
             picture = path.read_bytes()
         if isinstance(picture, (bytes, bytearray, memoryview)):
             data = bytes(picture)
             opened = Image.open(io.BytesIO(data))
-            is_kept = opened.format in FORMATS and len(data) <= MOST_PICTURE_BYTES
-            return data if is_kept else _written(opened)
-        return _written(picture if isinstance(picture, Image.Image) else Image.fromarray(_as_array(picture)))
+            keeps_format = opened.format in FORMATS and len(data) <= MAX_IMAGE_BYTES
+            return data if keeps_format else _encode_pil(opened)
+        return _encode_pil(picture if isinstance(picture, Image.Image) else Image.fromarray(_as_array(picture)))
     except Exception:  # decoders raise a dozen kinds of exception for damaged files
         return None
 
 
-def _unchanged(picture: Any) -> bytes | None:
+def _image_file_bytes(picture: Any) -> bytes | None:
     """Return the bytes of an image file when Pillow is not installed."""
     try:
-        picture = _opened(picture)
+        picture = _unwrap_image(picture)
         data = Path(picture).read_bytes() if isinstance(picture, (str, Path)) else bytes(picture)
     except (OSError, TypeError, ValueError):
         return None
-    begins = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
-    return data if data.startswith(begins) and len(data) <= MOST_PICTURE_BYTES else None
+    signatures = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
+    return data if data.startswith(signatures) and len(data) <= MAX_IMAGE_BYTES else None
 
 
 def _as_array(picture: Any) -> Any:
@@ -308,19 +318,19 @@ def _as_array(picture: Any) -> Any:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.dtype != np.uint8:
-        is_share = array.dtype.kind == "b" or (array.dtype.kind == "f" and float(array.max(initial=0)) <= 1.0)
-        top = 255.0 if is_share else 1.0
-        array = np.clip(array * top, 0, 255).astype(np.uint8)
+        is_unit_range = array.dtype.kind == "b" or (array.dtype.kind == "f" and float(array.max(initial=0)) <= 1.0)
+        scale = 255.0 if is_unit_range else 1.0
+        array = np.clip(array * scale, 0, 255).astype(np.uint8)
     return array
 
 
-def _as_array_of(image: Any) -> Any:
+def _float_array(image: Any) -> Any:
     import numpy as np
 
     return np.clip(np.asarray(image).astype("float64"), 0, 65535)
 
 
-def _written(image: Any) -> bytes:
+def _encode_pil(image: Any) -> bytes:
     from PIL import Image, ImageCms
 
     buffer = io.BytesIO()
@@ -330,9 +340,9 @@ def _written(image: Any) -> bytes:
     elif image.mode == "La":
         image = image.convert("LA")
     if image.mode[0] in "IF":  # 16-bit pictures, or floats of any range
-        deep = image.mode.startswith("I;16") or (image.mode == "I" and image.getextrema()[1] > 255)
-        image = Image.fromarray(_as_array(image) if not deep else (_as_array_of(image) / 257).astype("uint8"))
-    if image.width * image.height > LARGE:
+        is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.getextrema()[1] > 255)
+        image = Image.fromarray(_as_array(image) if not is_16_bit else (_float_array(image) / 257).astype("uint8"))
+    if image.width * image.height > LARGE_IMAGE_PIXELS:
         image.convert("RGB").save(buffer, "JPEG", quality=90)
     else:
         mode = image.mode if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA") else "RGB"
@@ -350,29 +360,29 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, float) and value != value:
         return None
     if isinstance(value, (int, float)):
-        return value if -LARGEST <= value <= LARGEST else str(as_number(value))
+        return value if -MAX_NUMBER <= value <= MAX_NUMBER else str(as_number(value))
     if isinstance(value, str):
         if value.startswith("data:image"):
             return "<image>"
-        return value if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]}…"
+        return value if len(value) <= MAX_TEXT_LENGTH else f"{value[:MAX_TEXT_LENGTH]}…"
     if isinstance(value, (bytes, bytearray, memoryview)):
         return f"<{len(value):,} bytes>"
-    if depth >= DEEPEST:
+    if depth >= MAX_DEPTH:
         return "…"
     if isinstance(value, (argparse.Namespace, SimpleNamespace)) or (_is_dataclass(value)):
         value = _fields(value)
     elif isinstance(value, tuple) and hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, Mapping):
-        return {str(name): plain(each, depth + 1) for name, each in list(value.items())[:MOST_ENTRIES]}
+        return {str(name): plain(item, depth + 1) for name, item in list(value.items())[:MAX_ENTRIES]}
     if isinstance(value, (list, tuple, set, frozenset)):
-        entries = [plain(each, depth + 1) for each in list(value)[:MOST_ENTRIES]]
-        return entries if len(value) <= MOST_ENTRIES else [*entries, "…"]
+        entries = [plain(item, depth + 1) for item in list(value)[:MAX_ENTRIES]]
+        return entries if len(value) <= MAX_ENTRIES else [*entries, "…"]
     if hasattr(value, "size") and hasattr(value, "mode") and hasattr(value, "getbands"):
         return f"<image of {value.size[0]} × {value.size[1]}>"
     if callable(to_list := getattr(value, "tolist", None)):
         return plain(to_list(), depth + 1)
-    return str(value)[:LONGEST_TEXT]
+    return str(value)[:MAX_TEXT_LENGTH]
 
 
 def _is_dataclass(value: Any) -> bool:
@@ -381,30 +391,30 @@ def _is_dataclass(value: Any) -> bool:
 
 def _fields(value: Any) -> dict[str, Any]:
     """Return the fields of an object, or of a class with settings, including inherited ones but no methods."""
-    kind = value if isinstance(value, type) else type(value)
-    found: dict[str, Any] = {}
-    for each in reversed(kind.__mro__[:-1]):
-        for name, field_ in vars(each).items():
+    cls = value if isinstance(value, type) else type(value)
+    fields: dict[str, Any] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        for name, field_ in vars(base).items():
             is_own = not (name.startswith("_") or hasattr(field_, "__get__") or callable(field_))
             is_slot = type(field_).__name__ == "member_descriptor" and hasattr(value, name)
-            if is_own or (is_slot and value is not kind):
-                found[name] = getattr(value, name, None)
-    return found if value is kind else {**found, **getattr(value, "__dict__", {})}
+            if is_own or (is_slot and value is not cls):
+                fields[name] = getattr(value, name, None)
+    return fields if value is cls else {**fields, **getattr(value, "__dict__", {})}
 
 
-def named_values(logs: Mapping[Any, Any], before: str = "") -> list[tuple[str, Any]]:
+def flatten(logs: Mapping[Any, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Return names and values, nested ones as `outer/inner`."""
-    found: list[tuple[str, Any]] = []
+    pairs: list[tuple[str, Any]] = []
     for key, value in logs.items():
-        name = f"{before}{key}"
-        found += named_values(value, f"{name}/") if isinstance(value, Mapping) else [(name, value)]
-    return found
+        name = f"{prefix}{key}"
+        pairs += flatten(value, f"{name}/") if isinstance(value, Mapping) else [(name, value)]
+    return pairs
 
 
-def flattened(logs: Mapping[str, Any]) -> list[tuple[str, float | None]]:
+def flat_numbers(logs: Mapping[str, Any]) -> list[tuple[str, float | None]]:
     """Return names and numbers, nested ones as `outer/inner`. Values that are not numbers are left out."""
-    read = ((name, value, as_number(value)) for name, value in named_values(logs))
-    return [(name, number) for name, value, number in read if number is not None or value is None]
+    parsed = ((name, value, as_number(value)) for name, value in flatten(logs))
+    return [(name, number) for name, value, number in parsed if number is not None or value is None]
 
 
 def _item(value: Any) -> Any:
@@ -439,7 +449,7 @@ def is_absent(value: Any) -> bool:
 def parse_number(value: Any) -> float | None:
     """Return a script's value as a number. Text is parsed; True is 1 and False is 0."""
     value = _item(value)
-    if isinstance(value, str) and len(value) <= LONGEST_NAME:
+    if isinstance(value, str) and len(value) <= MAX_NAME_LENGTH:
         with suppress(ValueError):
             return float(value)
     return float(value) if isinstance(value, bool) else as_number(value)
@@ -455,7 +465,7 @@ def _is_number_or_missing(value: Any, number: float | None) -> bool:
     return number is not None or is_absent(value)
 
 
-def _verdict(value: Any) -> bool | None:
+def _bool_or_none(value: Any) -> bool | None:
     """Return a value as a bool; None if it is unknown."""
     number = _reward(value)
     return None if number is None else bool(number)
@@ -463,26 +473,26 @@ def _verdict(value: Any) -> bool | None:
 
 def _finite(value: float | None) -> float | None:
     """Return the number, or None if a journal cannot hold it (NaN, infinite or too large)."""
-    return value if value is not None and -LARGEST <= value <= LARGEST else None
+    return value if value is not None and -MAX_NUMBER <= value <= MAX_NUMBER else None
 
 
 def _count(value: Any) -> int | None:
     """Return a non-negative whole number of any numeric type as an int; None for anything else."""
     number = as_number(value)
-    whole = int(number) if number is not None and 0 <= number <= LARGEST_COUNT else None
+    whole = int(number) if number is not None and 0 <= number <= MAX_COUNT else None
     return whole if whole == number else None
 
 
-def _named(name: Any) -> str:
+def _limit_name(name: Any) -> str:
     """Return a name that is not empty and has at most LONGEST_NAME characters."""
     text = str(name) or "(no name)"
-    if len(text) <= LONGEST_NAME:
+    if len(text) <= MAX_NAME_LENGTH:
         return text
-    return f"{text[: LONGEST_NAME - 9]}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    return f"{text[: MAX_NAME_LENGTH - 9]}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 def _numbers(values: Mapping[Any, Any]) -> dict[str, float | None]:
-    return {_named(name): _reward(value) for name, value in values.items()}
+    return {_limit_name(name): _reward(value) for name, value in values.items()}
 
 
 def _settings(config: Any) -> dict[str, Any]:
@@ -491,21 +501,21 @@ def _settings(config: Any) -> dict[str, Any]:
         return dict(plain(config or {}))
     if isinstance(config, tuple) and hasattr(config, "_asdict"):
         return dict(plain(config._asdict()))
-    has_fields = any(hasattr(config, each) for each in ("__dict__", "__slots__"))
+    has_fields = any(hasattr(config, attribute) for attribute in ("__dict__", "__slots__"))
     return dict(plain(_fields(config) if has_fields else {"config": config}))
 
 
 _ALGORITHMS = ("method", "algorithm", "algo", "rl_algorithm", "adv_estimator", "advantage_estimator")
 """Names of settings with the training method."""
-SAMPLES = "rl"
+DEFAULT_REWARD_METHOD = "rl"
 """Method of a run with rewards if nothing names it."""
 _ALIASES = {"gae": "ppo", "reinforce_plus_plus": "reinforce_pp"}
 
 
-def _method_named(name: Any) -> str:
+def _normalize_method(name: Any) -> str:
     """Return a method's name in the form that a journal can hold."""
-    word = re.sub("[^a-z0-9_]+", "_", str(name or "").lower().replace("++", "_pp")).strip("_")
-    return _ALIASES.get(word, word)[:16] or "unknown"
+    identifier = re.sub("[^a-z0-9_]+", "_", str(name or "").lower().replace("++", "_pp")).strip("_")
+    return _ALIASES.get(identifier, identifier)[:16] or "unknown"
 
 
 def _method_of_settings(settings: Any, depth: int = 0) -> str | None:
@@ -514,18 +524,18 @@ def _method_of_settings(settings: Any, depth: int = 0) -> str | None:
         return None
     for name in _ALGORITHMS:
         if isinstance(settings.get(name), str) and settings[name].strip():
-            return _method_named(settings[name])
-    return next((found for each in settings.values() if (found := _method_of_settings(each, depth + 1))), None)
+            return _normalize_method(settings[name])
+    return next((method for nested in settings.values() if (method := _method_of_settings(nested, depth + 1))), None)
 
 
-def _say(text: str) -> None:
+def _warn_once(text: str) -> None:
     """Log a warning, once for each text."""
-    if text not in _SAID:
-        _SAID.add(text)
+    if text not in _WARNED:
+        _WARNED.add(text)
         logger.warning(text)
 
 
-_SAID: set[str] = set()
+_WARNED: set[str] = set()
 
 
 # ---- The journal: an append-only folder -----------------------------------------------------------------------------
@@ -544,14 +554,14 @@ class Journal:
         self.folder = folder
         self.lost = 0
         """Number of records dropped since the last record that reported such a loss."""
-        self.why = ""
+        self.loss_reason = ""
         """Why the last of them could not be read; empty if the disk could not keep up."""
         self.next = 0
         """The number of the next record."""
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
         """Images not yet on disk, by hash."""
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._recent_hashes: OrderedDict[str, None] = OrderedDict()
         """Hashes of recently added images."""
         self._size = 0
         self._lock = threading.Lock()
@@ -561,19 +571,19 @@ class Journal:
     def add(self, record: Mapping[str, Any], images: Sequence[bytes] = ()) -> bool:
         """Add a record; return False if the buffer is full."""
         text = json.dumps(record, default=str)
-        new = {hashlib.sha256(data).hexdigest(): data for data in images}
+        new_images = {hashlib.sha256(data).hexdigest(): data for data in images}
         with self._lock:
-            new = {name: data for name, data in new.items() if name not in self._known}
-            size = len(text) + sum(map(len, new.values()))
-            if self._size + size > MOST_MEMORY:
+            new_images = {name: data for name, data in new_images.items() if name not in self._recent_hashes}
+            size = len(text) + sum(map(len, new_images.values()))
+            if self._size + size > MAX_BUFFERED_BYTES:
                 self.lost += 1
-                self.why = ""
+                self.loss_reason = ""
                 return False
             self._waiting.append((self.next, f'{{"seq": {self.next}, {text[1:]}\n'.encode("ascii")))
-            self._pictures.update(new)
-            self._known.update(dict.fromkeys(new))
-            while len(self._known) > 10_000:
-                self._known.popitem(last=False)
+            self._pictures.update(new_images)
+            self._recent_hashes.update(dict.fromkeys(new_images))
+            while len(self._recent_hashes) > 10_000:
+                self._recent_hashes.popitem(last=False)
             self._size += size
             self.next += 1
         return True
@@ -596,10 +606,10 @@ class Journal:
                 name, data = next(iter(self._pictures.items()))
             path = self.folder / IMAGES / name
             if not path.exists():
-                new = path.with_name(f".{name}")
-                _make_private(new)
-                new.write_bytes(data)
-                os.replace(new, path)
+                temporary = path.with_name(f".{name}")
+                _make_private(temporary)
+                temporary.write_bytes(data)
+                os.replace(temporary, path)
             with self._lock:
                 del self._pictures[name]
                 self._size -= len(data)
@@ -611,42 +621,42 @@ class Journal:
                 self._size -= len(self._waiting.popleft()[1])
             self._size = max(0, self._size)
 
-    def lines(self, first: int, most: int = MOST_SENT) -> tuple[list[bytes], int]:
-        """Return about `most` bytes of lines, beginning with number `first`, and the number that follows them.
+    def lines(self, first: int, max_bytes: int = MAX_REQUEST_BYTES) -> tuple[list[bytes], int]:
+        """Return about `max_bytes` bytes of lines, beginning with number `first`, and the number that follows them.
 
         Lines on disk come first, without damaged ones, and then buffered lines. Raises OSError if the lines on disk
         cannot be read.
         """
         with self._lock:
             waiting = list(self._waiting)
-        are_here = bool(waiting) and waiting[0][0] <= first
-        found, after = ([], first) if are_here else self._from_disk(first, most)
-        size = sum(map(len, found))
+        is_buffered = bool(waiting) and waiting[0][0] <= first
+        lines, next_number = ([], first) if is_buffered else self._from_disk(first, max_bytes)
+        size = sum(map(len, lines))
         for number, line in waiting:
-            if number >= after and size < most:
-                found.append(line)
+            if number >= next_number and size < max_bytes:
+                lines.append(line)
                 size += len(line)
-                after = number + 1
-        return found, after
+                next_number = number + 1
+        return lines, next_number
 
-    def _from_disk(self, first: int, most: int) -> tuple[list[bytes], int]:
-        found: list[bytes] = []
-        size, after = 0, first
-        place = self._cursor[1] if self._cursor[0] <= first else 0
+    def _from_disk(self, first: int, max_bytes: int) -> tuple[list[bytes], int]:
+        lines: list[bytes] = []
+        size, next_number = 0, first
+        offset = self._cursor[1] if self._cursor[0] <= first else 0
         with suppress(FileNotFoundError), (self.folder / LINES).open("rb") as file:
-            file.seek(place)
-            while size < most:
+            file.seek(offset)
+            while size < max_bytes:
                 line = file.readline()
                 if not line.endswith(b"\n"):
                     break
                 match = _SEQUENCE.match(line)
-                if match and int(match[1]) >= after:
-                    found.append(line)
+                if match and int(match[1]) >= next_number:
+                    lines.append(line)
                     size += len(line)
-                    after = int(match[1]) + 1
-                place = file.tell()
-        self._cursor = (after, place)
-        return found, after
+                    next_number = int(match[1]) + 1
+                offset = file.tell()
+        self._cursor = (next_number, offset)
+        return lines, next_number
 
     def image(self, name: str) -> bytes | None:
         """Return an image by its hash."""
@@ -671,19 +681,19 @@ def _append(path: Path, data: bytes) -> None:
         return
     _make_private(path)
     with path.open("ab", buffering=0) as file:
-        whole = file.seek(0, os.SEEK_END)
+        old_size = file.seek(0, os.SEEK_END)
         try:
             while data:
                 data = data[file.write(data) :]
         except OSError:
-            file.truncate(whole)
+            file.truncate(old_size)
             raise
 
 
 # ---- Delivery: from the journal to the dashboard --------------------------------------------------------------------
 
 
-class Away(Exception):
+class Unreachable(Exception):
     """The dashboard cannot be reached at the moment."""
 
 
@@ -691,11 +701,11 @@ class Refused(Exception):
     """The dashboard does not accept this journal; the message says why."""
 
 
-class Unfit(Refused):
+class InvalidRequest(Refused):
     """The dashboard does not accept this request: it is too large, or its content is invalid."""
 
 
-class Answer(NamedTuple):
+class DeliveryReply(NamedTuple):
     """The dashboard's answer to records."""
 
     next: int
@@ -721,17 +731,19 @@ class Dashboard:
 
     def put(
         self, uid: str, first: int, lines: Sequence[bytes], without: Sequence[str] = (), *, is_alive: bool = True
-    ) -> Answer:
+    ) -> DeliveryReply:
         """Deliver lines of a journal, beginning with number `first`; without lines, this is a heartbeat.
 
         `without` holds hashes of images that are lost. With `is_alive=False` the request does not count as a heartbeat.
         Raises Away or Refused.
         """
-        place = f"/api/record/{uid}?from={first}" + "".join(f"&without={name}" for name in without)
-        place += "" if is_alive else "&left=1"
-        told = self._ask("POST", place, b"".join(lines), "application/jsonl")
+        path = f"/api/record/{uid}?from={first}" + "".join(f"&without={name}" for name in without)
+        path += "" if is_alive else "&left=1"
+        reply = self._ask("POST", path, b"".join(lines), "application/jsonl")
         try:
-            return Answer(int(told["next"]), int(told["stop"]), str(told["run"]), tuple(map(str, told["missing"])))
+            return DeliveryReply(
+                int(reply["next"]), int(reply["stop"]), str(reply["run"]), tuple(map(str, reply["missing"]))
+            )
         except (KeyError, TypeError, ValueError):
             raise Refused(f"{self.url} is not a Vision-R1-Zero dashboard: set VR1Z_URL to its address.") from None
 
@@ -739,28 +751,28 @@ class Dashboard:
         """Deliver an image. Raises Away, Refused, or Unfit if the dashboard cannot show it."""
         self._ask("PUT", f"/api/record/images/{name}", data, "application/octet-stream")
 
-    def _ask(self, method: str, path: str, body: bytes, kind: str) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": kind, "User-Agent": "vr1z"}
+    def _ask(self, method: str, path: str, body: bytes, content_type: str) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": content_type, "User-Agent": "vr1z"}
         request = urllib.request.Request(self.url + path, body, headers, method=method)
         try:
             with _OPENER.open(request, timeout=TIMEOUT_SECONDS) as answer:
-                told = json.loads(answer.read(2**20))
+                reply = json.loads(answer.read(2**20))
         except urllib.error.HTTPError as error:
             with error:
-                words = error.read(2000).decode("utf-8", "replace").strip()
-            words = words if words and "<" not in words else f"{self.url} answers {error.code}."
+                message = error.read(2000).decode("utf-8", "replace").strip()
+            message = message if message and "<" not in message else f"{self.url} answers {error.code}."
             if error.code in (404, 405):
-                words = f"{self.url} does not accept records ({error.code}): set VR1Z_URL to the dashboard's address."
+                message = f"{self.url} does not accept records ({error.code}): set VR1Z_URL to the dashboard's address."
             if error.code in (413, 422):
-                raise Unfit(words) from None
+                raise InvalidRequest(message) from None
             if error.code in (400, 401, 403, 404, 405, 410):
-                raise Refused(words) from None
-            raise Away(words) from None
+                raise Refused(message) from None
+            raise Unreachable(message) from None
         except ValueError:
-            raise Away(f"{self.url} answers, but not like a Vision-R1-Zero dashboard: check VR1Z_URL.") from None
+            raise Unreachable(f"{self.url} answers, but not like a Vision-R1-Zero dashboard: check VR1Z_URL.") from None
         except (OSError, http.client.HTTPException) as error:
-            raise Away(f"{self.url} does not answer: {getattr(error, 'reason', error)}") from None
-        return told if isinstance(told, dict) else {}
+            raise Unreachable(f"{self.url} does not answer: {getattr(error, 'reason', error)}") from None
+        return reply if isinstance(reply, dict) else {}
 
     def _token(self) -> str:
         token = os.environ.get("VR1Z_TOKEN")
@@ -793,21 +805,21 @@ class Courier:
         self.run = ""
         self.is_alive = False
         """Whether training is in progress; the dashboard then gets a heartbeat every few seconds."""
-        self.is_left = False
+        self.is_abandoned = False
         """Whether this journal belongs to a script that ended before delivering it."""
         self.delivered = 0
         """Number of the first record that the dashboard does not have."""
-        self.refused: str | None = None
+        self.refusal: str | None = None
         """Why the dashboard no longer accepts records, once it has said so."""
         self.is_away = False
         """Whether the last request to the dashboard got no answer."""
-        self._most = MOST_SENT
+        self._max_bytes = MAX_REQUEST_BYTES
         """Most bytes of lines that the dashboard, or a proxy in front of it, accepts in one request."""
         self._missing: tuple[str, ...] = ()
         """Hashes of images for which the dashboard asked last."""
-        self._without: list[str] = []
+        self._undeliverable: list[str] = []
         """Hashes of images for which the dashboard asked but that cannot be delivered."""
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
         self._wake, self._wake_sender, self._retry = threading.Event(), threading.Event(), threading.Event()
         self._closed = False
         self._arrived = threading.Condition()
@@ -829,7 +841,7 @@ class Courier:
             return
         if self.journal.lost:
             lost, self.journal.lost = self.journal.lost, 0
-            if not self.journal.add(_lost(lost, self.journal.why)):
+            if not self.journal.add(_loss_record(lost, self.journal.loss_reason)):
                 self.journal.lost += lost - 1
         if not self.journal.add(record, images):
             self.warn("The disk cannot keep up with the records: some are dropped and counted.")
@@ -859,9 +871,9 @@ class Courier:
 
     def warn(self, text: str) -> bool:
         """Log a warning, once for each text; return whether this was the first time."""
-        is_new = text not in self._said
+        is_new = text not in self._warned
         if is_new:
-            self._said.add(text)
+            self._warned.add(text)
             logger.warning(text)
         return is_new
 
@@ -873,12 +885,12 @@ class Courier:
                 thread.start()
 
     def _is_settled(self) -> bool:
-        is_useless = self.refused is not None or self.is_away
+        is_useless = self.refusal is not None or self.is_away
         return self.delivered >= self.journal.next or (is_useless and not self.journal.is_waiting)
 
     def _write(self) -> None:
         while not (self._closed and not self.journal.is_waiting):
-            self._wake.wait(BEAT_SECONDS)
+            self._wake.wait(HEARTBEAT_SECONDS)
             self._wake.clear()
             try:
                 self.journal.write()
@@ -893,15 +905,15 @@ class Courier:
                 self._arrived.notify_all()
 
     def _deliver(self) -> None:
-        while self.refused is None:
-            more = False
+        while self.refusal is None:
+            has_more = False
             try:
-                more = self._deliver_some()
+                has_more = self._deliver_some()
                 self.is_away = False
             except Refused as error:
-                self.refused = str(error)
+                self.refusal = str(error)
                 self.warn(f"{str(error).rstrip('.')}. Training continues and is recorded in {self.journal.folder}.")
-            except Away as error:
+            except Unreachable as error:
                 self.warn(
                     f"{str(error).rstrip('.')}. Training continues; its records are kept in {self.journal.folder}."
                 )
@@ -911,54 +923,56 @@ class Courier:
                 self.is_away = True
             with self._arrived:
                 self._arrived.notify_all()
-            if self._closed and not more:
+            if self._closed and not has_more:
                 return
             if self.is_away:
                 self._retry.wait(RETRY_SECONDS)
                 self._retry.clear()
-            elif not more:
-                self._wake_sender.wait(BEAT_SECONDS)
+            elif not has_more:
+                self._wake_sender.wait(HEARTBEAT_SECONDS)
                 self._wake_sender.clear()
 
     def _deliver_some(self) -> bool:
         """Deliver one request's worth of records; return whether there are more."""
-        lines, _ = self.journal.lines(self.delivered, self._most)
+        lines, _ = self.journal.lines(self.delivered, self._max_bytes)
         if not lines and not self.is_alive:
             return False
         try:
-            answer = self.dashboard.put(self.uid, self.delivered, lines, self._without, is_alive=not self.is_left)
-        except Unfit:
+            answer = self.dashboard.put(
+                self.uid, self.delivered, lines, self._undeliverable, is_alive=not self.is_abandoned
+            )
+        except InvalidRequest:
             if len(lines) < 2:
                 raise
-            self._most = sum(map(len, lines)) // 4
+            self._max_bytes = sum(map(len, lines)) // 4
             return True
-        self._without = []
+        self._undeliverable = []
         for name in answer.missing:
             try:
                 if (data := self.journal.image(name)) is None:
-                    raise Unfit(f"Image {name} is missing from {self.journal.folder}.")
+                    raise InvalidRequest(f"Image {name} is missing from {self.journal.folder}.")
                 self.dashboard.put_image(name, data)
-            except Unfit as error:
+            except InvalidRequest as error:
                 self.warn(f"{error} Its example will be shown without it.")
-                self._without.append(name)
+                self._undeliverable.append(name)
         self.stop = max(self.stop, answer.stop)
         if answer.run and not self.run:
             self.run = answer.run
-            what = "records of an earlier script are" if self.is_left else "recording"
-            print(f"vr1z: {what} at {self.dashboard.page(answer.run)}", file=sys.stderr)
-        went_on = answer.next != self.delivered or answer.missing != self._missing
+            subject = "records of an earlier script are" if self.is_abandoned else "recording"
+            print(f"vr1z: {subject} at {self.dashboard.page(answer.run)}", file=sys.stderr)
+        has_progressed = answer.next != self.delivered or answer.missing != self._missing
         self.delivered, self._missing = answer.next, answer.missing
-        if went_on:
-            self._note()
-        return bool(lines) and went_on and (answer.next < self.journal.next or bool(answer.missing))
+        if has_progressed:
+            self._save_progress()
+        return bool(lines) and has_progressed and (answer.next < self.journal.next or bool(answer.missing))
 
     def deliver_rest(self) -> None:
         """Deliver the journal of a script that has ended, in the calling thread. Raises Away or Refused."""
-        self.is_left = True
+        self.is_abandoned = True
         while self._deliver_some():
             pass
 
-    def _note(self) -> None:
+    def _save_progress(self) -> None:
         """Save how much has been delivered: a hint for whoever delivers this folder later."""
         with suppress(OSError):
             path = self.journal.folder / DELIVERED
@@ -966,31 +980,31 @@ class Courier:
             path.write_text(json.dumps({"next": self.delivered, "run": self.run}), encoding="ascii")
 
 
-def _lost(count: int, why: str = "") -> dict[str, Any]:
-    what = "1 record of the training is" if count == 1 else f"{count} records of the training are"
-    message = f"{what} lost: {why or 'the disk could not keep up with the script'}."
+def _loss_record(count: int, reason: str = "") -> dict[str, Any]:
+    subject = "1 record of the training is" if count == 1 else f"{count} records of the training are"
+    message = f"{subject} lost: {reason or 'the disk could not keep up with the script'}."
     return {"type": "event", "kind": "recording_failed", "message": message, "at": time.time()}
 
 
-def deliver_left(place: Path, own: str, dashboard: Any) -> None:
+def deliver_left(parent: Path, own_uid: str, dashboard: Any) -> None:
     """Deliver the journals in a folder that killed scripts left behind, except the caller's own.
 
     The next script that records there tries again what cannot be delivered now.
     """
-    with suppress(Away, OSError):
-        for path in sorted(place.glob(f"{PREFIX}*/{LINES}")):
-            uid, process = _begun(path)
-            number = _last_number(path) + 1
-            noted = _noted(path.with_name(DELIVERED))
-            if uid in ("", own) or noted >= number or _is_running(process, path):
+    with suppress(Unreachable, OSError):
+        for path in sorted(parent.glob(f"{PREFIX}*/{LINES}")):
+            uid, process = _read_begin(path)
+            count = _last_number(path) + 1
+            delivered = _read_delivered(path.with_name(DELIVERED))
+            if uid in ("", own_uid) or delivered >= count or _is_running(process, path):
                 continue
             courier = Courier(uid, Journal(path.parent), dashboard)
-            courier.journal.next, courier.delivered = number, noted
+            courier.journal.next, courier.delivered = count, delivered
             with suppress(Refused):
                 courier.deliver_rest()
 
 
-def _begun(path: Path) -> tuple[str, Mapping[str, Any]]:
+def _read_begin(path: Path) -> tuple[str, Mapping[str, Any]]:
     """Return the uid and the process of the script that wrote a journal; an empty uid if the journal is unreadable."""
     try:
         with path.open("rb") as file:
@@ -1002,31 +1016,31 @@ def _begun(path: Path) -> tuple[str, Mapping[str, Any]]:
 
 def _is_running(process: Mapping[str, Any], journal: Path) -> bool:
     """Return whether the process may still run. On another machine or in another container, recent writes decide."""
-    here = _process()
-    if process.get("host") != here["host"] or process.get("namespace", here["namespace"]) != here["namespace"]:
+    own = _process()
+    if process.get("host") != own["host"] or process.get("namespace", own["namespace"]) != own["namespace"]:
         return time.time() - journal.stat().st_mtime < QUIET_SECONDS
-    if process.get("boot_id") != here["boot_id"]:
+    if process.get("boot_id") != own["boot_id"]:
         return False
-    if (process.get("pid"), process.get("started")) == (here["pid"], here["started"]):
+    if (process.get("pid"), process.get("started")) == (own["pid"], own["started"]):
         return True
-    return _started(process.get("pid")) == process.get("started") is not None
+    return _start_time(process.get("pid")) == process.get("started") is not None
 
 
 def _last_number(path: Path) -> int:
     """Return the number of a journal's last complete line; -1 if it has none."""
     with path.open("rb") as file:
         end = size = file.seek(0, os.SEEK_END)
-        found = b""
-        while size and found.count(b"\n") < 2:
+        tail = b""
+        while size and tail.count(b"\n") < 2:
             size = max(0, size - 2**16)
             file.seek(size)
-            found = file.read(end - size)
-    lines = found[: found.rfind(b"\n") + 1].splitlines()
+            tail = file.read(end - size)
+    lines = tail[: tail.rfind(b"\n") + 1].splitlines()
     match = _SEQUENCE.match(lines[-1]) if lines else None
     return int(match[1]) if match else -1
 
 
-def _noted(path: Path) -> int:
+def _read_delivered(path: Path) -> int:
     """Return the number of the first record that the dashboard lacked when it last answered."""
     try:
         return int(json.loads(path.read_bytes())["next"])
@@ -1036,8 +1050,8 @@ def _noted(path: Path) -> int:
 
 # ---- Capture: read what a TRL trainer samples and logs --------------------------------------------------------------
 
-PLAIN = (str, int, float, bool)
-SUMMARY = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
+PLAIN_TYPES = (str, int, float, bool)
+SUMMARY_KEYS = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
 """Keys of the summary in a training's last log entry; only that entry has `train_loss`."""
 _METHODS = {
     **{name: name.lower() for name in ("GRPO", "RLOO", "SFT", "DPO", "KTO", "ORPO", "CPO", "BCO", "XPO", "PPO", "GKD")},
@@ -1046,13 +1060,13 @@ _METHODS = {
     "Reward": "reward",
 }
 """Method names by the prefix of TRL's trainer classes."""
-_NAMED = re.compile(rf"_?(?:Unsloth)?({'|'.join(_METHODS)})Trainer\Z")
+_TRAINER_CLASS = re.compile(rf"_?(?:Unsloth)?({'|'.join(_METHODS)})Trainer\Z")
 """Unsloth replaces TRL's classes by its own, whose names begin with `Unsloth`."""
-_EVERY_ENTRY = ("epoch", "total_flos")
-_LAST = 32
+_NON_METRIC_KEYS = ("epoch", "total_flos")
+_LAST_TOKENS = 32
 """How many of the prompt's last tokens are searched for an opening that the chat template adds."""
-_OPENED = re.compile(r"<think>\s*\Z")
-_NEAR_THE_END = 100
+_THINK_OPENING = re.compile(r"<think>\s*\Z")
+_LAST_CHARACTERS = 100
 
 
 @dataclass(frozen=True)
@@ -1117,8 +1131,8 @@ class GenerationCapture:
         self._originals: dict[str, Callable[..., Any]] = {}
         for name, wrapper in (
             ("_generate", self._timed_generate),
-            ("_calculate_rewards", self._timed_score),
-            ("_generate_and_score_completions", self._captured),
+            ("_calculate_rewards", self._timed_rewards),
+            ("_generate_and_score_completions", self._timed_generate_and_score),
         ):
             if callable(original := getattr(trainer, name, None)):
                 self._originals[name] = original
@@ -1126,16 +1140,16 @@ class GenerationCapture:
         if "_generate_and_score_completions" not in self._originals:
             self._warn("the trainer has no method _generate_and_score_completions")
 
-    def _warn(self, why: object) -> None:
+    def _warn(self, reason: object) -> None:
         if not self._warned:
             logger.warning(
-                "Not all of the completions can be recorded with this TRL version (%s); training continues.", why
+                "Not all of the completions can be recorded with this TRL version (%s); training continues.", reason
             )
         self._warned = True
 
-    def _timed_generate(self, *args: Any, **named: Any) -> Any:
+    def _timed_generate(self, *args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
-        output = self._originals["_generate"](*args, **named)
+        output = self._originals["_generate"](*args, **kwargs)
         self._generation_seconds = time.perf_counter() - start
         try:
             self._openings = self._openings_of(output[0])
@@ -1148,34 +1162,34 @@ class GenerationCapture:
         if self._opening is None:
             return []
         decode = _tokenizer(self._trainer).decode
-        return [self._opening(decode(ids[-_LAST:])) for ids in prompts]
+        return [self._opening(decode(ids[-_LAST_TOKENS:])) for ids in prompts]
 
-    def _timed_score(self, *args: Any, **named: Any) -> Any:
+    def _timed_rewards(self, *args: Any, **kwargs: Any) -> Any:
         original = self._originals["_calculate_rewards"]
         start = time.perf_counter()
-        rewards = original(*args, **named)
+        rewards = original(*args, **kwargs)
         self._scoring_seconds = time.perf_counter() - start
         try:
-            given = inspect.signature(original).bind(*args, **named).arguments
-            ids = next(given[name] for name in ("completion_ids_list", "completion_ids") if name in given)
-            self._ids, self._rewards = [_whole_numbers(each) for each in ids], rewards
+            arguments = inspect.signature(original).bind(*args, **kwargs).arguments
+            ids = next(arguments[name] for name in ("completion_ids_list", "completion_ids") if name in arguments)
+            self._ids, self._rewards = [_whole_numbers(token_ids) for token_ids in ids], rewards
         except Exception as error:
             self._warn(error)
         return rewards
 
-    def _captured(self, *args: Any, **named: Any) -> Any:
+    def _timed_generate_and_score(self, *args: Any, **kwargs: Any) -> Any:
         self._ids = self._rewards = None
         self._openings = []
         self._generation_seconds = self._scoring_seconds = 0.0
         start = time.perf_counter()
-        output = self._originals["_generate_and_score_completions"](*args, **named)
+        output = self._originals["_generate_and_score_completions"](*args, **kwargs)
         try:
             if "_generate" not in self._originals:  # TRL before 0.24 samples here, and otherwise only scores
                 self._generation_seconds = time.perf_counter() - start - self._scoring_seconds
                 if "prompt_ids" in output:
                     self._openings = self._openings_of(output["prompt_ids"].tolist())
             if self._evaluations or self._trainer.model.training:
-                self._hand_over(args[0] if args else named["inputs"], output)
+                self._hand_over(args[0] if args else kwargs["inputs"], output)
         except Exception as error:
             self._warn(f"{type(error).__name__}: {error}")
         return output
@@ -1187,7 +1201,7 @@ class GenerationCapture:
             own = self._part(inputs, output)
         except Exception as error:
             self._warn(f"{type(error).__name__}: {error}")
-        parts = _gathered([own])
+        parts = _gather([own])
         number = self._count
         self._count += bool(self._trainer.model.training)
         if self._sink is None:
@@ -1200,8 +1214,8 @@ class GenerationCapture:
         """Return this process's share of a generation."""
         ids = self._ids
         if ids is None:
-            kept = zip(output["completion_ids"].tolist(), output["completion_mask"].tolist())
-            ids = [[token for token, used in zip(*row) if used] for row in kept]
+            rows_with_mask = zip(output["completion_ids"].tolist(), output["completion_mask"].tolist())
+            ids = [[token for token, is_used in zip(*row) if is_used] for row in rows_with_mask]
         advantages = output.get("advantages")
         if len(ids) != len(inputs):
             raise ValueError(f"{len(ids)} completions for {len(inputs)} rows")
@@ -1209,10 +1223,10 @@ class GenerationCapture:
         first = self._trainer.accelerator.process_index * len(inputs)
         kept_rows: list[Any] = []
         for i, row in enumerate(inputs):
-            same = i > 0 and (first + i) % self._group_size()
-            kept_rows.append(None if self._keep is None else kept_rows[-1] if same else self._keep(row))
+            is_same_group = i > 0 and (first + i) % self._group_size()
+            kept_rows.append(None if self._keep is None else kept_rows[-1] if is_same_group else self._keep(row))
         return _Part(
-            [{name: row[name] for name in row if isinstance(row[name], PLAIN)} for row in inputs],
+            [{name: row[name] for name in row if isinstance(row[name], PLAIN_TYPES)} for row in inputs],
             ids,
             [None] * len(ids) if advantages is None else advantages.tolist(),
             kept_rows,
@@ -1223,7 +1237,7 @@ class GenerationCapture:
         trainer = self._trainer
         tokenizer = _tokenizer(trainer)
         ends = end_tokens(trainer)
-        ids = [each for part in parts for each in part.ids]
+        ids = [token_ids for part in parts for token_ids in part.ids]
         columns = [] if self._rewards is None else self._rewards[: len(ids)].tolist()
         openings = [text for part in parts for text in part.openings]
         names = reward_names(trainer) if columns else []
@@ -1231,10 +1245,12 @@ class GenerationCapture:
             number=number,
             inputs=[row for part in parts for row in part.inputs],
             ids=ids,
-            texts=[begun + decoded(tokenizer, each, ends) for begun, each in zip(openings, ids)],
-            lengths=[len(each) for each in ids],
-            truncated=[not each or each[-1] not in ends for each in ids],
-            rewards={name: [_known(row[i]) for row in columns] for i, name in enumerate(names)},
+            texts=[
+                opening + decode_completion(tokenizer, token_ids, ends) for opening, token_ids in zip(openings, ids)
+            ],
+            lengths=[len(token_ids) for token_ids in ids],
+            truncated=[not token_ids or token_ids[-1] not in ends for token_ids in ids],
+            rewards={name: [_none_if_nan(row[i]) for row in columns] for i, name in enumerate(names)},
             advantages=[value for part in parts for value in part.advantages],
             group_size=self._group_size(),
             generation_seconds=self._generation_seconds,
@@ -1260,18 +1276,18 @@ class _Part(NamedTuple):
     openings: list[str]
 
 
-def _gathered(rows: list[Any]) -> list[Any]:
+def _gather(rows: list[Any]) -> list[Any]:
     from accelerate.utils import gather_object
 
-    found: list[Any] = gather_object(rows)
-    return found
+    gathered: list[Any] = gather_object(rows)
+    return gathered
 
 
 def _whole_numbers(ids: Any) -> list[int]:
     return [int(token) for token in (ids.tolist() if hasattr(ids, "tolist") else ids)]
 
 
-def _known(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return None if value != value else value
 
 
@@ -1282,27 +1298,27 @@ def _tokenizer(trainer: Any) -> Any:
 
 def end_tokens(trainer: Any) -> set[int]:
     """Return the ids of the tokens that end a completion."""
-    declared = getattr(trainer, "eos_token_ids", None)
-    if declared is None:
-        declared = getattr(trainer, "eos_token_id", None)
-    if declared is None:
-        declared = _tokenizer(trainer).eos_token_id
-    ids = declared if isinstance(declared, (list, tuple, set)) else [declared]
+    end_ids = getattr(trainer, "eos_token_ids", None)
+    if end_ids is None:
+        end_ids = getattr(trainer, "eos_token_id", None)
+    if end_ids is None:
+        end_ids = _tokenizer(trainer).eos_token_id
+    ids = end_ids if isinstance(end_ids, (list, tuple, set)) else [end_ids]
     return {token for token in ids if token is not None}
 
 
-def decoded(tokenizer: Any, ids: Sequence[int], ends: set[int]) -> str:
+def decode_completion(tokenizer: Any, ids: Sequence[int], ends: set[int]) -> str:
     """Decode token ids without end and padding tokens at the end; other special tokens stay visible."""
-    kept = list(ids)
-    while kept and (kept[-1] in ends or kept[-1] == tokenizer.pad_token_id):
-        kept.pop()
-    text: str = tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    remaining = list(ids)
+    while remaining and (remaining[-1] in ends or remaining[-1] == tokenizer.pad_token_id):
+        remaining.pop()
+    text: str = tokenizer.decode(remaining, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return text
 
 
 def opening(prompt: str) -> str:
     """Return `<think>` and the white space after it if a rendered prompt ends with them; otherwise an empty text."""
-    match = _OPENED.search(prompt[-_NEAR_THE_END:])
+    match = _THINK_OPENING.search(prompt[-_LAST_CHARACTERS:])
     return match.group() if match else ""
 
 
@@ -1313,13 +1329,13 @@ def generates(trainer: Any) -> bool:
 
 def reward_names(trainer: Any) -> list[str]:
     """Return the names of the reward functions; repeated names get a number: `name (2)`."""
-    found: list[str] = []
+    names: list[str] = []
     for name in map(str, trainer.reward_func_names):
         number = 1
-        while (own := name if number == 1 else f"{name} ({number})") in found:
+        while (unique_name := name if number == 1 else f"{name} ({number})") in names:
             number += 1
-        found.append(own)
-    return found
+        names.append(unique_name)
+    return names
 
 
 def shared_names(trainer: Any) -> set[str]:
@@ -1358,38 +1374,38 @@ def metrics(logs: Mapping[str, Any]) -> dict[str, float | None]:
 
     With several evaluation sets, TRL logs its own metrics as `eval_…` for each; here they get the set's prefix.
     """
-    left_out = (*_EVERY_ENTRY, *SUMMARY) if is_summary(logs) else _EVERY_ENTRY
+    excluded = (*_NON_METRIC_KEYS, *SUMMARY_KEYS) if is_summary(logs) else _NON_METRIC_KEYS
     prefix = evaluation_of(logs) or "eval"
-    found: dict[str, float | None] = {}
-    for name, value in flattened(logs):
-        if name not in left_out:
-            strays = name.startswith("eval_") and not name.startswith(f"{prefix}_")
-            found[f"{prefix}_{name[5:]}" if strays else name] = value
-    return found
+    values: dict[str, float | None] = {}
+    for name, value in flat_numbers(logs):
+        if name not in excluded:
+            is_unprefixed = name.startswith("eval_") and not name.startswith(f"{prefix}_")
+            values[f"{prefix}_{name[5:]}" if is_unprefixed else name] = value
+    return values
 
 
 def summary(logs: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the summary in a training's last log entry."""
-    return {name: value for name, value in flattened(logs) if name in SUMMARY}
+    return {name: value for name, value in flat_numbers(logs) if name in SUMMARY_KEYS}
 
 
 def unlogged_means(trainer: Any) -> dict[str, float | None]:
     """Return the means of metrics that TRL has gathered but never logs if training ends with an evaluation."""
     gathered = getattr(trainer, "_metrics", None)
     values = gathered.get("train", {}) if isinstance(gathered, Mapping) else {}
-    found: dict[str, float | None] = {}
-    for name, each in values.items():
-        numbers = [number for number in map(as_number, each) if number is not None and number == number]
-        if each:
-            found[str(name)] = sum(numbers) / len(numbers) if numbers else None
-    return found
+    means: dict[str, float | None] = {}
+    for name, logged in values.items():
+        numbers = [number for number in map(as_number, logged) if number is not None and number == number]
+        if logged:
+            means[str(name)] = sum(numbers) / len(numbers) if numbers else None
+    return means
 
 
 # ---- Steps: assign completions and metrics to updates ---------------------------------------------------------------
 
 
 @dataclass
-class Held:
+class HeldStep:
     """An update that has ended, but whose metrics may still be logged."""
 
     step: int
@@ -1431,18 +1447,18 @@ class Gatherer(Guarded):
         """Names that several rewards share; TRL logs only one mean for them."""
         self.last_tokens = 0.0
         """The trainer's token count at the last step."""
-        self.measuring = 0.0
+        self.measuring_seconds = 0.0
         """Seconds of the current step spent on measurements of our own, such as token statistics."""
         self._pending: list[Generation] = []
         self._evaluated: list[Generation] = []
         """Samples of the current evaluation."""
-        self._held: Held | None = None
+        self._held_step: HeldStep | None = None
         self._step_began: float | None = None
         self._since_tokens = 0.0
         """Duration in seconds of the steps since the trainer last logged its token count."""
         self._last_log = time.perf_counter()
 
-    def take_step(self, step: Held) -> None:
+    def take_step(self, step: HeldStep) -> None:
         """Record a complete step."""
         raise NotImplementedError
 
@@ -1461,7 +1477,7 @@ class Gatherer(Guarded):
         self._last_log = time.perf_counter()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.guarded(self.send_held)
+        self.guarded(self.send_held_step)
         self._step_began = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -1473,98 +1489,105 @@ class Gatherer(Guarded):
             self.guarded(lambda: self._log(state.global_step, logs))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.guarded(self.send_held)
+        self.guarded(self.send_held_step)
 
-    def send_held(self) -> None:
-        held, self._held = self._held, None
+    def send_held_step(self) -> None:
+        held, self._held_step = self._held_step, None
         if held is not None:
             self.take_step(held)
 
     def send_pending(self) -> None:
         """Record the completions of an update or evaluation that never ended."""
-        self.send_held()
+        self.send_held_step()
         self._send_evaluated("")
         pending, self._pending = self._pending, []
         for generation in pending:
-            self.take_step(Held(generation.step or 0, time.time(), [generation], {}))
+            self.take_step(HeldStep(generation.step or 0, time.time(), [generation], {}))
 
-    def named(self, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    def without_mixed_means(self, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
         """Return metrics without means that mix several rewards of one name."""
-        theirs = {f"rewards/{name}/{figure}" for name in self.shared for figure in ("mean", "std")}
-        return {name: value for name, value in metrics.items() if name not in theirs}
+        mixed = {f"rewards/{name}/{figure}" for name in self.shared for figure in ("mean", "std")}
+        return {name: value for name, value in metrics.items() if name not in mixed}
 
     def _end_step(self, step: int, will_log: bool) -> None:
-        self.send_held()
+        self.send_held_step()
         now = time.perf_counter()
         self._hold(step, now - (self._last_log if self._step_began is None else self._step_began))
         self._step_began, self._last_log = None, now
         if not will_log:
-            self.send_held()
+            self.send_held_step()
 
     def _log(self, step: int, logs: Mapping[str, Any]) -> None:
-        found = self.named(metrics(logs))
-        evaluated = evaluation_of(logs)
-        if evaluated is not None:
-            self._send_evaluated(evaluated[4:].strip("_") if evaluated.startswith("eval") else evaluated)
-        is_held = self._held is not None and self._held.step == step
-        if not is_held and any(each.step is None for each in self._pending):  # the trainer does not report steps
+        values = self.without_mixed_means(metrics(logs))
+        prefix = evaluation_of(logs)
+        if prefix is not None:
+            self._send_evaluated(prefix[4:].strip("_") if prefix.startswith("eval") else prefix)
+        is_held = self._held_step is not None and self._held_step.step == step
+        if not is_held and any(
+            generation.step is None for generation in self._pending
+        ):  # the trainer does not report steps
             self._end_step(step, True)
             is_held = True
-        if is_held and self._held is not None and evaluated is None:
-            pace = self._pace(found.get("num_tokens"), bool(self._held.generations))
-            self._held.metrics.update({**found, **pace})
-            found = {}
-        self.send_held()
-        if found:
-            self.take_metrics(step, found)
+        if is_held and self._held_step is not None and prefix is None:
+            pace = self._pace(values.get("num_tokens"), bool(self._held_step.generations))
+            self._held_step.metrics.update({**values, **pace})
+            values = {}
+        self.send_held_step()
+        if values:
+            self.take_metrics(step, values)
         self._last_log = time.perf_counter()
 
-    def _pace(self, tokens: float | None, samples: bool) -> dict[str, float | None]:
+    def _pace(self, tokens: float | None, has_samples: bool) -> dict[str, float | None]:
         """Return tokens per second for training without sampling."""
         if tokens is None:
             return {}
         seconds, self._since_tokens = self._since_tokens, 0.0
-        counted, self.last_tokens = max(0.0, tokens - self.last_tokens), tokens
-        return {"tokens_per_second": counted / seconds} if seconds and not samples else {}
+        new_tokens, self.last_tokens = max(0.0, tokens - self.last_tokens), tokens
+        return {"tokens_per_second": new_tokens / seconds} if seconds and not has_samples else {}
 
     def _hold(self, step: int, elapsed: float) -> None:
         """Hold a step that has ended, and record earlier ones whose end was not reported."""
         due: dict[int, list[Generation]] = {}
-        left: list[Generation] = []
+        later: list[Generation] = []
         for generation in self._pending:
-            own = step if generation.step is None else generation.step
-            (due.setdefault(own, []) if own <= step else left).append(generation)
-        self._pending = left
+            own_step = step if generation.step is None else generation.step
+            (due.setdefault(own_step, []) if own_step <= step else later).append(generation)
+        self._pending = later
         self._since_tokens += elapsed
-        for own, generations in sorted(due.items()):
-            if own < step:
-                self.take_step(Held(own, time.time(), generations, self._shared_means(generations)))
+        for own_step, generations in sorted(due.items()):
+            if own_step < step:
+                self.take_step(HeldStep(own_step, time.time(), generations, self._shared_means(generations)))
         generations = due.get(step, [])
         figures = {**self._times(generations, elapsed), **self._shared_means(generations)}
-        self._held = Held(step, time.time(), generations, figures)
+        self._held_step = HeldStep(step, time.time(), generations, figures)
 
     def _times(self, generations: Sequence[Generation], elapsed: float) -> dict[str, float | None]:
-        found: dict[str, float | None] = {"time/step": elapsed}
+        times: dict[str, float | None] = {"time/step": elapsed}
         if generations:
-            generating = sum(each.generation_seconds for each in generations)
-            scoring = sum(each.scoring_seconds for each in generations)
-            found["time/generation"] = generating
-            found["time/scoring"] = scoring
-            found["time/tokens"] = self.measuring
-            found["time/update"] = max(0.0, elapsed - generating - scoring - self.measuring)
+            generating = sum(generation.generation_seconds for generation in generations)
+            scoring = sum(generation.scoring_seconds for generation in generations)
+            times["time/generation"] = generating
+            times["time/scoring"] = scoring
+            times["time/tokens"] = self.measuring_seconds
+            times["time/update"] = max(0.0, elapsed - generating - scoring - self.measuring_seconds)
             if elapsed:
-                found["tokens_per_second"] = sum(sum(each.lengths) for each in generations) / elapsed
-        self.measuring = 0.0
-        return found
+                times["tokens_per_second"] = sum(sum(generation.lengths) for generation in generations) / elapsed
+        self.measuring_seconds = 0.0
+        return times
 
     def _shared_means(self, generations: Sequence[Generation]) -> dict[str, float | None]:
         """Return the means of rewards that share a name, which TRL does not log separately."""
-        found: dict[str, float | None] = {}
-        for name in dict.fromkeys(name for each in generations for name in each.rewards):
+        means: dict[str, float | None] = {}
+        for name in dict.fromkeys(name for generation in generations for name in generation.rewards):
             if any(name == shared or name.startswith(f"{shared} (") for shared in self.shared):
-                values = [value for each in generations for value in each.rewards.get(name, ()) if value is not None]
-                found[f"reward/{name}"] = sum(values) / len(values) if values else None
-        return found
+                values = [
+                    value
+                    for generation in generations
+                    for value in generation.rewards.get(name, ())
+                    if value is not None
+                ]
+                means[f"reward/{name}"] = sum(values) / len(values) if values else None
+        return means
 
     def _send_evaluated(self, name: str) -> None:
         generations, self._evaluated = self._evaluated, []
@@ -1576,11 +1599,11 @@ def _components(rewards: Any) -> Mapping[Any, Any]:
     """Return rewards by component; one dict per completion is accepted, too."""
     if rewards is None or isinstance(rewards, Mapping):
         return rewards or {}
-    given = list(rewards) if hasattr(rewards, "__next__") else rewards
-    if isinstance(given, (list, tuple)) and given and all(isinstance(each, Mapping) for each in given):
-        names = dict.fromkeys(name for each in given for name in each)
-        return {name: [each.get(name) for each in given] for name in names}
-    return {"reward": given}
+    values = list(rewards) if hasattr(rewards, "__next__") else rewards
+    if isinstance(values, (list, tuple)) and values and all(isinstance(row, Mapping) for row in values):
+        names = dict.fromkeys(name for row in values for name in row)
+        return {name: [row.get(name) for row in values] for name in names}
+    return {"reward": values}
 
 
 # ---- Runs -----------------------------------------------------------------------------------------------------------
@@ -1589,15 +1612,15 @@ def _components(rewards: Any) -> Mapping[Any, Any]:
 GRAMMARS = ("ours", "boxed", "none")
 STATES = ("finished", "stopped", "failed")
 COUNTS = ("lora_rank", "seed", "max_steps")
-LONGEST_PATH = 1000
+MAX_PATH_LENGTH = 1000
 
 
 def _columns(columns: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's further columns as a journal can hold them."""
-    found = {name: _count(value) if name in COUNTS else value for name, value in columns.items()}
-    if len(str(found.get("output_dir"))) > LONGEST_PATH:
-        found["output_dir"] = None
-    return found
+    limited = {name: _count(value) if name in COUNTS else value for name, value in columns.items()}
+    if len(str(limited.get("output_dir"))) > MAX_PATH_LENGTH:
+        limited["output_dir"] = None
+    return limited
 
 
 class Run(Guarded):
@@ -1619,7 +1642,9 @@ class Run(Guarded):
         self.uid = secrets.token_hex(5)
         self.folder = folder / f"{PREFIX}{self.uid}"
         if grammar not in (None, *GRAMMARS):
-            _say(f"Unknown grammar {grammar!r}: use one of {', '.join(GRAMMARS)}. It is now detected from the prompts.")
+            _warn_once(
+                f"Unknown grammar {grammar!r}: use one of {', '.join(GRAMMARS)}. It is now detected from the prompts."
+            )
             grammar = None
         self.grammar = grammar
         settings = _settings(config)
@@ -1627,8 +1652,8 @@ class Run(Guarded):
         self._is_named = method is not None
         self._weights = _numbers(weights or {})
         self._run = {
-            "name": _named(name),
-            "method": _method_named(method),
+            "name": _limit_name(name),
+            "method": _normalize_method(method),
             "model": str(model or "unknown")[:400],
             "grammar": grammar or "none",
             "config": settings,
@@ -1643,7 +1668,7 @@ class Run(Guarded):
         self._generations = 0
         self._settled = 0
         """Number of records for whose delivery `settle` has waited."""
-        self._has_begun = self._is_open = self._is_blind = False
+        self._has_begun = self._is_open = self._has_reported_image = False
         self._process = os.getpid()
         atexit.register(self.close)
 
@@ -1663,12 +1688,16 @@ class Run(Guarded):
         def take() -> None:
             if not isinstance(values, Mapping):
                 raise ValueError("metrics must be a dict, such as {'loss': 0.5}")
-            read = [(name, value, parse_number(value)) for name, value in named_values(values)]
+            parsed = [(name, value, parse_number(value)) for name, value in flatten(values)]
             self.record(
-                _step(step, {name: number for name, value, number in read if _is_number_or_missing(value, number)})
+                _step_record(
+                    step, {name: number for name, value, number in parsed if _is_number_or_missing(value, number)}
+                )
             )
-            if none := [name for name, value, number in read if not _is_number_or_missing(value, number)]:
-                self.mention(f"These metrics are left out because they are not numbers: {', '.join(none[:10])[:500]}.")
+            if excluded := [name for name, value, number in parsed if not _is_number_or_missing(value, number)]:
+                self.report_problem(
+                    f"These metrics are left out because they are not numbers: {', '.join(excluded[:10])[:500]}."
+                )
 
         self.guarded(take)
 
@@ -1694,15 +1723,15 @@ class Run(Guarded):
         """
 
         def take() -> None:
-            texts = [said(each) for each in ([completions] if isinstance(completions, str) else completions)]
+            texts = [completion_text(each) for each in ([completions] if isinstance(completions, str) else completions)]
             self._group(
                 step,
                 {"prompt": prompt, "images": images, "answer": answer, **columns},
                 texts,
-                {_named(name): self._scores(name, given, texts) for name, given in _components(rewards).items()},
-                [_finite(as_number(value)) for value in self._each("advantages", advantages, texts)],
-                [_count(value) for value in self._each("tokens", tokens, texts)],
-                [bool(_verdict(value)) for value in self._each("truncated", truncated, texts)],
+                {_limit_name(name): self._scores(name, given, texts) for name, given in _components(rewards).items()},
+                [_finite(as_number(value)) for value in self._value_per_completion("advantages", advantages, texts)],
+                [_count(value) for value in self._value_per_completion("tokens", tokens, texts)],
+                [bool(_bool_or_none(value)) for value in self._value_per_completion("truncated", truncated, texts)],
             )
 
         self.guarded(take)
@@ -1744,8 +1773,8 @@ class Run(Guarded):
         """
         if self._courier.is_forked:
             return
-        self._courier.wait(BEGIN_SECONDS)
-        if not self._courier.is_away and self._courier.refused is None:
+        self._courier.wait(GREET_SECONDS)
+        if not self._courier.is_away and self._courier.refusal is None:
             left = (self.folder.parent, self.uid, self._courier.dashboard)
             threading.Thread(target=deliver_left, args=left, name="vr1z", daemon=True).start()
 
@@ -1758,21 +1787,28 @@ class Run(Guarded):
     def describe(self, columns: Mapping[str, Any], environment: Mapping[str, Any] | None = None) -> None:
         self.record({"type": "describe", "columns": dict(columns), "environment": plain(dict(environment or {}))})
 
-    def example(self, one: Asked) -> str:
+    def example(self, question: Question) -> str:
         """Record a question, unless it was recorded recently; return its key."""
-        if one.key not in self._examples:
-            hashes = [hashlib.sha256(data).hexdigest() for data in one.images]
-            record = {"type": "example", "key": one.key, "question": one.question, "prompt": one.prompt}
-            self.record({**record, "gold": one.gold, "columns": one.columns, "images": hashes}, one.images)
-            self._examples[one.key] = None
+        if question.key not in self._examples:
+            hashes = [hashlib.sha256(data).hexdigest() for data in question.images]
+            record = {
+                "type": "example",
+                "key": question.key,
+                "question": question.question,
+                "prompt": question.prompt,
+            }
+            self.record(
+                {**record, "gold": question.gold, "columns": question.columns, "images": hashes}, question.images
+            )
+            self._examples[question.key] = None
             while len(self._examples) > 10_000:
                 self._examples.popitem(last=False)
-            if one.unread and not self._is_blind:
-                self._is_blind = True
-                self.mention(one.unread)
-        return one.key
+            if question.missing_image_reason and not self._has_reported_image:
+                self._has_reported_image = True
+                self.report_problem(question.missing_image_reason)
+        return question.key
 
-    def tell_form(self, prompts: Sequence[Any]) -> None:
+    def detect_grammar(self, prompts: Sequence[Any]) -> None:
         """Detect from the prompts how the run's completions are parsed, and record it."""
         if self.grammar is not None:
             return
@@ -1787,13 +1823,13 @@ class Run(Guarded):
 
     def end(self, state: str, error: str | None = None) -> None:
         def tell() -> None:
-            known = state if state in STATES else STATES[0]
-            told = None if error is None else str(error)[:LONGEST_TEXT]
-            self._courier.take({"type": "end", "state": known, "error": told, "at": time.time()})
+            known_state = state if state in STATES else STATES[0]
+            error_text = None if error is None else str(error)[:MAX_TEXT_LENGTH]
+            self._courier.take({"type": "end", "state": known_state, "error": error_text, "at": time.time()})
             self._courier.is_alive = False
 
         if state not in STATES:
-            _say(f"A run cannot end as {state!r}: use one of {', '.join(STATES)}. It is recorded as {STATES[0]}.")
+            _warn_once(f"A run cannot end as {state!r}: use one of {', '.join(STATES)}. It is recorded as {STATES[0]}.")
         if self._is_open:
             self._is_open = False
             self.guarded(tell)
@@ -1818,7 +1854,7 @@ class Run(Guarded):
     def lose(self, error: object) -> None:
         """Count what cannot be recorded, and warn once."""
         self._courier.journal.lost += 1
-        self._courier.journal.why = str(error)
+        self._courier.journal.loss_reason = str(error)
         self._courier.warn(f"Something could not be recorded ({error}); training continues.")
 
     def close(self) -> None:
@@ -1828,8 +1864,8 @@ class Run(Guarded):
         atexit.unregister(self.close)
         if self._is_open:
             error = getattr(sys, "last_value", None)
-            told = None if error is None else f"{type(error).__name__}: {error}"
-            self.finish("finished" if error is None else "failed", told)
+            error_text = None if error is None else f"{type(error).__name__}: {error}"
+            self.finish("finished" if error is None else "failed", error_text)
         elif self._has_begun:
             self.settle()
         self._courier.close()
@@ -1838,10 +1874,10 @@ class Run(Guarded):
         self._has_begun = self._is_open = True
         self._courier.is_alive = True
         record = {"type": "begin", "version": JOURNAL_VERSION, "uid": self.uid, "step": step, "at": time.time()}
-        folder = str(self.folder) if len(str(self.folder)) <= LONGEST_PATH else None
-        where = {"process": _process(), "environment": _environment(), "folder": folder}
+        folder = str(self.folder) if len(str(self.folder)) <= MAX_PATH_LENGTH else None
+        origin = {"process": _process(), "environment": _environment(), "folder": folder}
         self._run.update(_columns(columns))
-        self._courier.take({**record, "run": self._run, **where})
+        self._courier.take({**record, "run": self._run, **origin})
 
     def _group(
         self,
@@ -1853,17 +1889,17 @@ class Run(Guarded):
         tokens: Sequence[int | None],
         truncated: Sequence[bool],
     ) -> None:
-        one = asked({name: value for name, value in row.items() if not is_absent(value)})
+        question = question_of_row({name: value for name, value in row.items() if not is_absent(value)})
         if not self._is_named and (rewards or any(value is not None for value in advantages)):
             self._is_named = True
-            self.describe({"method": SAMPLES})
-        self.tell_form([one.prompt])
-        if new := {name: 1.0 for name in rewards if name not in self._weights}:
-            self._weights.update(new)
+            self.describe({"method": DEFAULT_REWARD_METHOD})
+        self.detect_grammar([question.prompt])
+        if new_weights := {name: 1.0 for name in rewards if name not in self._weights}:
+            self._weights.update(new_weights)
             self.describe({"reward_weights": dict(self._weights)})
         number = self._groups[1] if self._groups[0] == step else 0
         self._groups = (step, number + 1)
-        key = self.example(one)
+        key = self.example(question)
         completions = [
             {
                 "text": text,
@@ -1879,45 +1915,51 @@ class Run(Guarded):
             for i, text in enumerate(texts)
         ]
         self._generations += 1
-        self.record({**_step(step, {}), "completions": completions, "means": True})
+        self.record({**_step_record(step, {}), "completions": completions, "means": True})
 
-    def _scores(self, name: object, given: Any, texts: Sequence[str]) -> list[float | None]:
+    def _scores(self, name: object, rewards: Any, texts: Sequence[str]) -> list[float | None]:
         """Return the value of a reward for each completion."""
-        values = self._each(name, given, texts)
+        values = self._value_per_completion(name, rewards, texts)
         numbers = [parse_number(value) for value in values]
-        if none := [value for value, number in zip(values, numbers) if not _is_number_or_missing(value, number)]:
-            self.mention(f"{name} of a completion is left out because it is not a number but {type(none[0]).__name__}.")
+        if excluded := [value for value, number in zip(values, numbers) if not _is_number_or_missing(value, number)]:
+            self.report_problem(
+                f"{name} of a completion is left out because it is not a number but {type(excluded[0]).__name__}."
+            )
         return [*map(_finite, numbers)]
 
-    def _each(self, what: object, given: Any, texts: Sequence[str]) -> list[Any]:
-        """Return one value per completion. If `given` is no list of that length, warn and return None for each."""
-        nothing = [None] * len(texts)
-        if given is None:
-            return nothing
-        found = list(given) if isinstance(given, Iterable) and getattr(given, "ndim", None) != 0 else None
-        if found is not None and len(found) == len(texts):
-            return found
-        told = "it is not a list" if found is None else f"it has {len(found)} of {len(texts)} entries"
-        self.mention(f"{what} of a group is left out because {told}: pass a list with one entry per completion.")
-        return nothing
+    def _value_per_completion(self, name: object, values: Any, texts: Sequence[str]) -> list[Any]:
+        """Return one value per completion. If `values` is no list of that length, warn and return None for each."""
+        missing = [None] * len(texts)
+        if values is None:
+            return missing
+        entries = list(values) if isinstance(values, Iterable) and getattr(values, "ndim", None) != 0 else None
+        if entries is not None and len(entries) == len(texts):
+            return entries
+        problem = "it is not a list" if entries is None else f"it has {len(entries)} of {len(texts)} entries"
+        self.report_problem(
+            f"{name} of a group is left out because {problem}: pass a list with one entry per completion."
+        )
+        return missing
 
-    def mention(self, message: str) -> None:
+    def report_problem(self, message: str) -> None:
         """Report once, in the log and on the run's page, what cannot be recorded."""
         if self._courier.warn(message):
             self.record({"type": "event", "kind": "recording_failed", "message": message, "at": time.time()})
 
     def _evaluation(self, step: int, benchmark: str, rows: Sequence[Mapping[str, Any]], greedy: bool) -> None:
-        told = ("completion", "correct", "rewards", "tokens", "truncated")
+        result_columns = ("completion", "correct", "rewards", "tokens", "truncated")
         answers = []
         for row in rows:
-            one = asked({name: value for name, value in row.items() if name not in told and not is_absent(value)})
+            question = question_of_row(
+                {name: value for name, value in row.items() if name not in result_columns and not is_absent(value)}
+            )
             answers.append(
                 {
-                    "text": said(row.get("completion", "")),
-                    "example": self.example(one),
-                    "correct": _verdict(row.get("correct")),
+                    "text": completion_text(row.get("completion", "")),
+                    "example": self.example(question),
+                    "correct": _bool_or_none(row.get("correct")),
                     "tokens": _count(row.get("tokens")),
-                    "truncated": bool(_verdict(row.get("truncated"))),
+                    "truncated": bool(_bool_or_none(row.get("truncated"))),
                     "rewards": _numbers(row.get("rewards") or {}),
                 }
             )
@@ -1926,21 +1968,28 @@ class Run(Guarded):
     def answers(self, step: int, name: str, rows: Sequence[dict[str, Any]], *, greedy: bool) -> None:
         """Record an evaluation's answers in parts. Samples of one example are numbered from 1, or from 0 if greedy."""
         counts: dict[str, int] = {}
-        step, name = _update(step), _named(name) if name else ""
+        step, name = _update_number(step), _limit_name(name) if name else ""
         for row in rows:
             row["sample"] = counts.get(row["example"], 0 if greedy else 1)
             counts[row["example"]] = row["sample"] + 1
-        for place in range(0, len(rows), MOST_ROWS):
+        for offset in range(0, len(rows), MAX_EVALUATION_ROWS):
             record = {"type": "evaluation", "step": step, "name": name, "at": time.time(), "greedy": greedy}
-            self.record({**record, "first": place, "total": len(rows), "rows": list(rows[place : place + MOST_ROWS])})
+            self.record(
+                {
+                    **record,
+                    "first": offset,
+                    "total": len(rows),
+                    "rows": list(rows[offset : offset + MAX_EVALUATION_ROWS]),
+                }
+            )
 
 
-def _step(step: int, values: Mapping[str, float | None], at: float | None = None) -> dict[str, Any]:
-    found = {_named(name): _finite(value) for name, value in values.items()}
-    return {"type": "step", "step": _update(step), "at": time.time() if at is None else at, "metrics": found}
+def _step_record(step: int, values: Mapping[str, float | None], at: float | None = None) -> dict[str, Any]:
+    metrics = {_limit_name(name): _finite(value) for name, value in values.items()}
+    return {"type": "step", "step": _update_number(step), "at": time.time() if at is None else at, "metrics": metrics}
 
 
-def _update(step: Any) -> int:
+def _update_number(step: Any) -> int:
     """Return the number of an update. Raises ValueError if it is not one."""
     number = _count(step)
     if number is None:
@@ -1951,10 +2000,10 @@ def _update(step: Any) -> int:
 def _process() -> dict[str, Any]:
     """Return what identifies this process uniquely; a pid alone may be reused."""
     boot = Path("/proc/sys/kernel/random/boot_id")
-    known = boot.read_text().strip() if boot.exists() else None
-    host = socket.gethostname()[:LONGEST_NAME] or "unknown"
-    own = {"pid": os.getpid(), "started": _started(os.getpid()), "namespace": _namespace()}
-    return {"host": host, "boot_id": known, **own}
+    boot_id = boot.read_text().strip() if boot.exists() else None
+    host = socket.gethostname()[:MAX_NAME_LENGTH] or "unknown"
+    process = {"pid": os.getpid(), "started": _start_time(os.getpid()), "namespace": _namespace()}
+    return {"host": host, "boot_id": boot_id, **process}
 
 
 def _namespace() -> str | None:
@@ -1964,7 +2013,7 @@ def _namespace() -> str | None:
     return None
 
 
-def _started(pid: Any) -> float | None:
+def _start_time(pid: Any) -> float | None:
     """Return when a process started, in clock ticks since boot; None if it does not exist or the system cannot tell."""
     with suppress(OSError, ValueError, IndexError):
         return float(Path(f"/proc/{int(pid)}/stat").read_text().rpartition(")")[2].split()[19])
@@ -2000,10 +2049,10 @@ def start(
     `algorithm` in `config`, or becomes `rl` with the first group that has rewards. `weights` are the weights of the
     rewards, 1 by default. The journal is written to `folder`.
     """
-    name = _of_rank(name)
-    if "IPython" in sys.modules and (earlier := _STARTED.get(str(name))) is not None:
+    name = _name_with_rank(name)
+    if "IPython" in sys.modules and (earlier := _RUNS_BY_NAME.get(str(name))) is not None:
         earlier.end("stopped", "The notebook cell was run again.")
-    run = _STARTED[str(name)] = Run(
+    run = _RUNS_BY_NAME[str(name)] = Run(
         name,
         folder=Path(folder).absolute(),
         dashboard=Dashboard(url),
@@ -2020,11 +2069,11 @@ def start(
     return run
 
 
-_STARTED: dict[str, Run] = {}
+_RUNS_BY_NAME: dict[str, Run] = {}
 """This process's latest run of each name."""
 
 
-def _of_rank(name: Any) -> Any:
+def _name_with_rank(name: Any) -> Any:
     """Return a run's name with this process's rank, unless it is the first, as each process records its own run."""
     rank = os.environ.get("RANK", "0").strip()
     is_other = rank.isdigit() and int(rank) > 0 and os.environ.get("WORLD_SIZE", "1").strip() not in ("", "1")
@@ -2036,7 +2085,7 @@ def _of_rank(name: Any) -> Any:
 
 def record(
     trainer: Any, *, name: str, grammar: str | None = None, url: str | None = None, dashboard: Any = None
-) -> Trainer | None:
+) -> TrainerRecorder | None:
     """Record a trainer from TRL or transformers as a run, until the script ends.
 
     A GRPOTrainer's completions are recorded with their groups, prompts, images and columns. `grammar` is that of
@@ -2044,34 +2093,38 @@ def record(
     the first records, and the others get None. None is also returned if the trainer cannot be recorded.
     """
     try:
-        known = [each for each in trainer.callback_handler.callbacks if isinstance(each, (Trainer, _Agreeing))]
-        if known:  # a notebook cell that runs again
+        recorders = [
+            callback
+            for callback in trainer.callback_handler.callbacks
+            if isinstance(callback, (TrainerRecorder, _StopSynchronizer))
+        ]
+        if recorders:  # a notebook cell that runs again
             logger.warning("This trainer is already being recorded; the second call has no effect.")
-            return known[0] if isinstance(known[0], Trainer) else None
+            return recorders[0] if isinstance(recorders[0], TrainerRecorder) else None
         return _record(trainer, name, grammar, dashboard or Dashboard(url))
     except Exception as error:
         logger.warning("This trainer cannot be recorded (%s: %s); training continues.", type(error).__name__, error)
         return None
 
 
-def _record(trainer: Any, name: str, grammar: str | None, dashboard: Any) -> Trainer | None:
+def _record(trainer: Any, name: str, grammar: str | None, dashboard: Any) -> TrainerRecorder | None:
     from transformers import TrainerCallback
 
-    samples = generates(trainer)
+    does_sample = generates(trainer)
     if not trainer.is_world_process_zero():
-        if samples:
+        if does_sample:
             GenerationCapture(trainer, None, _read_question, opening, evaluations=True)
-        trainer.add_callback(type("Agreeing", (_Agreeing, TrainerCallback), {})())
+        trainer.add_callback(type("Agreeing", (_StopSynchronizer, TrainerCallback), {})())
         return None
-    kind = type("Recorder", (Trainer, TrainerCallback), {})
-    recorder: Trainer = kind(trainer, name, grammar, dashboard)
-    if samples:
+    recorder_class = type("Recorder", (TrainerRecorder, TrainerCallback), {})
+    recorder: TrainerRecorder = recorder_class(trainer, name, grammar, dashboard)
+    if does_sample:
         GenerationCapture(trainer, recorder.keep, _read_question, opening, evaluations=True)
     trainer.add_callback(recorder)
     return recorder
 
 
-class Trainer(Gatherer):
+class TrainerRecorder(Gatherer):
     """Records a trainer: begins a run when training begins, and ends it when training ends."""
 
     def __init__(self, trainer: Any, name: str, grammar: str | None, dashboard: Any) -> None:
@@ -2093,11 +2146,11 @@ class Trainer(Gatherer):
     def keep(self, generation: Generation) -> None:
         def take() -> None:
             rows = {row.key: row for row in generation.rows if row is not None}
-            self.run.tell_form([row.prompt for row in rows.values()])
+            self.run.detect_grammar([row.prompt for row in rows.values()])
             for row in rows.values():
                 self.run.example(row)
-            lean = [None if row is None else row._replace(images=()) for row in generation.rows]
-            Gatherer.keep(self, _with(generation, rows=lean))
+            rows_without_images = [None if row is None else row._replace(images=()) for row in generation.rows]
+            Gatherer.keep(self, _replace(generation, rows=rows_without_images))
 
         self.guarded(take)
 
@@ -2111,7 +2164,7 @@ class Trainer(Gatherer):
         if self.run.should_stop:
             control.should_training_stop = True
         if self._agrees:
-            _agree(control)
+            _synchronize_stop(control)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
         super().on_log(args, state, control, logs, **others)
@@ -2124,12 +2177,12 @@ class Trainer(Gatherer):
         self.guarded(lambda: self._end(state.global_step, "stopped" if stopped else "finished"))
         self.run.settle()
 
-    def take_step(self, step: Held) -> None:
-        record = _step(step.step, step.metrics, step.at)
+    def take_step(self, step: HeldStep) -> None:
+        record = _step_record(step.step, step.metrics, step.at)
         self.run.record({**record, "completions": [row for rows in self._rows(step.generations) for row in rows]})
 
     def take_metrics(self, step: int, metrics: dict[str, float | None]) -> None:
-        self.run.record({**_step(step, metrics), "at": None})
+        self.run.record({**_step_record(step, metrics), "at": None})
 
     def take_evaluation(self, name: str, generations: list[Generation]) -> None:
         rows = [row for rows in self._rows(generations) for row in rows if row["example"] is not None]
@@ -2146,8 +2199,8 @@ class Trainer(Gatherer):
         self.guarded(self.send_pending)
         if self._is_training:
             error = getattr(sys, "last_value", None)
-            told = f"{type(error).__name__}: {error}" if error else "The script ended before training did."
-            self._finish("failed", told)
+            error_text = f"{type(error).__name__}: {error}" if error else "The script ended before training did."
+            self._finish("failed", error_text)
         self.run.close()
 
     def _open(self) -> Run:
@@ -2183,9 +2236,9 @@ class Trainer(Gatherer):
 
     def _end(self, step: int, state: str) -> None:
         self.send_pending()
-        left = self.named(_or_default({}, unlogged_means, self._trainer))
-        if left:
-            self.take_metrics(step, left)
+        unlogged = self.without_mixed_means(_or_default({}, unlogged_means, self._trainer))
+        if unlogged:
+            self.take_metrics(step, unlogged)
         self._finish(state)
 
     def _finish(self, state: str, error: str | None = None) -> None:
@@ -2194,69 +2247,73 @@ class Trainer(Gatherer):
 
     def _rows(self, generations: Sequence[Generation]) -> list[list[dict[str, Any]]]:
         """Return the completions of generations as records; groups are numbered across generations."""
-        found: list[list[dict[str, Any]]] = []
+        records: list[list[dict[str, Any]]] = []
         groups = 0
-        for each in generations:
-            size = each.group_size
-            found.append(
+        for generation in generations:
+            size = generation.group_size
+            records.append(
                 [
                     {
                         "text": text,
-                        "example": each.rows[i].key if each.rows and each.rows[i] is not None else None,
-                        "generation": each.number,
+                        "example": generation.rows[i].key
+                        if generation.rows and generation.rows[i] is not None
+                        else None,
+                        "generation": generation.number,
                         "group": groups + i // size,
                         "index": i % size,
-                        "advantage": each.advantages[i],
-                        "tokens": each.lengths[i],
-                        "truncated": each.truncated[i],
-                        "rewards": {_named(name): _finite(values[i]) for name, values in each.rewards.items()},
+                        "advantage": generation.advantages[i],
+                        "tokens": generation.lengths[i],
+                        "truncated": generation.truncated[i],
+                        "rewards": {
+                            _limit_name(name): _finite(values[i]) for name, values in generation.rewards.items()
+                        },
                     }
-                    for i, text in enumerate(each.texts)
+                    for i, text in enumerate(generation.texts)
                 ]
             )
-            groups += -(-len(each.texts) // size)
-        return found
+            groups += -(-len(generation.texts) // size)
+        return records
 
 
-class _Agreeing:
+class _StopSynchronizer:
     """Makes the other processes stop after the same step as the first."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        _agree(control)
+        _synchronize_stop(control)
 
 
-def _agree(control: Any) -> None:
+def _synchronize_stop(control: Any) -> None:
     """Make all processes stop when the first does; each must call this at the same point."""
     from accelerate.utils import broadcast_object_list
 
-    words = [control.should_training_stop]
-    broadcast_object_list(words)
-    control.should_training_stop = words[0]
+    flags = [control.should_training_stop]
+    broadcast_object_list(flags)
+    control.should_training_stop = flags[0]
 
 
-def _with(generation: Generation, **changes: Any) -> Generation:
+def _replace(generation: Generation, **changes: Any) -> Generation:
     return Generation(**{**vars(generation), **changes})
 
 
 def method_of(trainer: Any) -> str:
     """Return the training method named by a trainer's class or its nearest base class with a known name."""
-    names = (_NAMED.match(kind.__name__) for kind in type(trainer).__mro__)
+    names = (_TRAINER_CLASS.match(kind.__name__) for kind in type(trainer).__mro__)
     return next((_METHODS[name[1]] for name in names if name), "unknown")
 
 
-def _or_default(default: Value, take: Callable[..., Value], *given: Any) -> Value:
+def _or_default(default: Value, read: Callable[..., Value], *args: Any) -> Value:
     """Return a property of a trainer, or the default if it cannot be read."""
     try:
-        return take(*given)
+        return read(*args)
     except Exception as error:
         logger.warning("A property of this trainer cannot be recorded (%s); training continues.", error)
         return default
 
 
-def _read_question(row: Any) -> Asked | None:
+def _read_question(row: Any) -> Question | None:
     """Return the question in a row; None if it is unreadable: its completions are then recorded without an example."""
     try:
-        return asked(row)
+        return question_of_row(row)
     except Exception as error:
         logger.warning("A dataset row cannot be recorded (%s: %s); training continues.", type(error).__name__, error)
         return None
