@@ -25,11 +25,10 @@ from store.db.states import Launcher
 from store.jobs import add_job, get_job, list_jobs
 from store.runs import get_run, list_runs, resolve_run
 from store.terminal import shown
-from trainer import data_commands as data_of
-from trainer import launch
+from trainer import data_commands, launch
 from trainer.jobs import quiet, ranks, results, telemetry
 from trainer.jobs.job import BAD_CONFIG, FAILED, FINISHED, execute
-from trainer.launch import cluster, devices, experiment_commands, folders, identity, indexing, local, threads
+from trainer.launch import cluster, devices, experiment_commands, folders, identity, local, threads
 from trainer.spec import benchmark
 from trainer.spec import config as configs
 from trainer.spec.config import ConfigError, DataConfig, EvaluationConfig, RunConfig
@@ -71,35 +70,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--queue", action="store_true", help="queue the job and return at once")
     _launcher_option(run)
 
-    evaluation = _command(commands, "eval", eval_command, "evaluate a run's checkpoint, or a model without training")
-    exclusive = evaluation.add_mutually_exclusive_group(required=True)
-    exclusive.add_argument("--run", metavar="RUN", help="name or uid of a run")
-    exclusive.add_argument(
-        "--model", metavar="ID", help="tiny, tiny-board, a local folder or a hub id; creates a run without training"
+    _evaluation_options(
+        _command(commands, "eval", eval_command, "evaluate a run's checkpoint, or a model without training")
     )
-    evaluation.add_argument(
-        "--checkpoint",
-        metavar="STEP|best|last|final",
-        default="best",
-        help="default: %(default)s; 0 is the base model",
-    )
-    evaluation.add_argument(
-        "--benchmark", metavar="NAME", help="a dataset, DATASET:simple or DATASET:complex; default: the run's own"
-    )
-    evaluation.add_argument("--path", type=Path, metavar="FOLDER", help="folder with the benchmark's files")
-    evaluation.add_argument("--limit", type=positive_number, metavar="N", help="at most N examples")
-    evaluation.add_argument(
-        "--samples", type=positive_number, metavar="K", help="draw K samples per example, for pass@k and maj@K"
-    )
-    evaluation.add_argument(
-        "--baseline",
-        choices=("blind", "shuffled", "majority"),
-        help="blind: blank images; shuffled: images of other examples; majority: the most frequent training answer",
-    )
-    evaluation.add_argument(
-        "--thinking", action="store_true", help="CoT-faithfulness probe: answer again after altering the reasoning"
-    )
-    evaluation.add_argument("--forced-prefix", default="", metavar="TEXT", help="text that begins every completion")
 
     embed = _command(commands, "embed", embed_command, "embed the answers of runs, for the Drift page")
     runs_group = embed.add_mutually_exclusive_group(required=True)
@@ -132,29 +105,7 @@ def parser() -> argparse.ArgumentParser:
     stop.add_argument("run", metavar="RUN")
     stop.add_argument("--level", type=int, choices=(1, 2, 3), default=1, help="1 save first, 2 at once, 3 kill")
 
-    help_text = "inspect, index or export a dataset"
-    data = commands.add_parser("data", help=help_text, description=f"{help_text.capitalize()}.")
-    actions = data.add_subparsers(required=True, metavar="ACTION")
-    inspect = _data_command(
-        actions, "inspect", data_of.inspect_command, "show what a dataset contains and which rows are skipped"
-    )
-    inspect.add_argument("--split", metavar="SPLIT", help="a split of the source (default: all)")
-    inspect.add_argument("--json", action="store_true", help="print the summary as JSON")
-    index = _data_command(
-        actions, "index", data_of.index_command, "store a dataset's examples and statistics for the dashboard"
-    )
-    index.add_argument("--split", metavar="SPLIT", help="a split of the source (default: all)")
-    index.add_argument(
-        "--limit",
-        type=positive_number,
-        default=indexing.DEFAULT_LIMIT,
-        metavar="N",
-        help="index only the first N usable questions of a split (default: %(default)s)",
-    )
-    index.add_argument("--db", metavar="URL", help="database path or SQLAlchemy URL")
-    export = _data_command(actions, "export", data_of.export_command, "write every usable question as one line of JSON")
-    export.add_argument("--split", metavar="SPLIT", required=True, help="a split of the source: train, val or test")
-    export.add_argument("--jsonl", metavar="FILE", required=True, help="file to write; - for standard output")
+    data_commands.add(commands, positive_number)
 
     _command(commands, "queue", queue_command, "start queued jobs, one per device, until none are left")
     _command(commands, "ray", ray_command, "submit queued jobs to the Ray cluster and watch them until none are left")
@@ -165,19 +116,44 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _command(commands: Any, name: str, function: Any, words: str) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = commands.add_parser(name, help=words, description=words.capitalize() + ".")
-    made.add_argument("--db", metavar="URL", help="database path or SQLAlchemy URL")
-    made.set_defaults(command=function)
-    return made
+def _command(commands: Any, name: str, function: Any, help_text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=help_text, description=help_text.capitalize() + "."
+    )
+    command.add_argument("--db", metavar="URL", help="database path or SQLAlchemy URL")
+    command.set_defaults(command=function)
+    return command
 
 
-def _data_command(actions: Any, name: str, function: Any, words: str) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = actions.add_parser(name, help=words, description=words.capitalize() + ".")
-    made.add_argument("dataset", metavar="NAME", help=f"{', '.join(configs.DATASETS)}, or FILE.py:function")
-    made.add_argument("--path", type=Path, metavar="FOLDER", help="folder with the dataset's files")
-    made.set_defaults(command=function)
-    return made
+def _evaluation_options(command: argparse.ArgumentParser) -> None:
+    exclusive = command.add_mutually_exclusive_group(required=True)
+    exclusive.add_argument("--run", metavar="RUN", help="name or uid of a run")
+    exclusive.add_argument(
+        "--model", metavar="ID", help="tiny, tiny-board, a local folder or a hub id; creates a run without training"
+    )
+    command.add_argument(
+        "--checkpoint",
+        metavar="STEP|best|last|final",
+        default="best",
+        help="default: %(default)s; 0 is the base model",
+    )
+    command.add_argument(
+        "--benchmark", metavar="NAME", help="a dataset, DATASET:simple or DATASET:complex; default: the run's own"
+    )
+    command.add_argument("--path", type=Path, metavar="FOLDER", help="folder with the benchmark's files")
+    command.add_argument("--limit", type=positive_number, metavar="N", help="at most N examples")
+    command.add_argument(
+        "--samples", type=positive_number, metavar="K", help="draw K samples per example, for pass@k and maj@K"
+    )
+    command.add_argument(
+        "--baseline",
+        choices=("blind", "shuffled", "majority"),
+        help="blind: blank images; shuffled: images of other examples; majority: the most frequent training answer",
+    )
+    command.add_argument(
+        "--thinking", action="store_true", help="CoT-faithfulness probe: answer again after altering the reasoning"
+    )
+    command.add_argument("--forced-prefix", default="", metavar="TEXT", help="text that begins every completion")
 
 
 def _launcher_option(command: argparse.ArgumentParser) -> None:
@@ -224,7 +200,7 @@ def eval_command(options: argparse.Namespace) -> int:
         arguments["path"] = str(options.path.expanduser().absolute())
     if options.benchmark or not options.run:
         benchmark_name = options.benchmark or benchmark.drawn([options.model])[0]
-        data = data_of.data_config(benchmark.split(benchmark_name)[0], options.path)
+        data = data_commands.data_config(benchmark.split(benchmark_name)[0], options.path)
     store = open_store(options.db, must_exist=bool(options.run))
     if options.run:
         run_id = resolve_run(store, options.run)

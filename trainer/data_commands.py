@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from store.db.engine import open_store
 from store.terminal import shown
@@ -15,6 +17,39 @@ from trainer.spec import config as configs
 from trainer.spec.config import ConfigError, DataConfig
 
 FINISHED = 0
+
+
+def add(commands: Any, positive_number: Callable[[str], int]) -> None:
+    """Add the command `data` with its actions."""
+    help_text = "inspect, index or export a dataset"
+    data = commands.add_parser("data", help=help_text, description=f"{help_text.capitalize()}.")
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    inspect = _action(actions, "inspect", inspect_command, "show what a dataset contains and which rows are skipped")
+    inspect.add_argument("--split", metavar="SPLIT", help="a split of the source (default: all)")
+    inspect.add_argument("--json", action="store_true", help="print the summary as JSON")
+    index = _action(actions, "index", index_command, "store a dataset's examples and statistics for the dashboard")
+    index.add_argument("--split", metavar="SPLIT", help="a split of the source (default: all)")
+    index.add_argument(
+        "--limit",
+        type=positive_number,
+        default=indexing.DEFAULT_LIMIT,
+        metavar="N",
+        help="index only the first N usable questions of a split (default: %(default)s)",
+    )
+    index.add_argument("--db", metavar="URL", help="database path or SQLAlchemy URL")
+    export = _action(actions, "export", export_command, "write every usable question as one line of JSON")
+    export.add_argument("--split", metavar="SPLIT", required=True, help="a split of the source: train, val or test")
+    export.add_argument("--jsonl", metavar="FILE", required=True, help="file to write; - for standard output")
+
+
+def _action(actions: Any, name: str, function: Any, help_text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = actions.add_parser(
+        name, help=help_text, description=help_text.capitalize() + "."
+    )
+    command.add_argument("dataset", metavar="NAME", help=f"{', '.join(configs.DATASETS)}, or FILE.py:function")
+    command.add_argument("--path", type=Path, metavar="FOLDER", help="folder with the dataset's files")
+    command.set_defaults(command=function)
+    return command
 
 
 def inspect_command(options: argparse.Namespace) -> int:

@@ -83,6 +83,10 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
     They show each step's completions if the method samples any, and the probe, which is the same for every method.
     """
     is_sampled = method != "sft"
+    return [*_reward_charts(is_sampled, components), *_answer_charts(is_sampled)]
+
+
+def _reward_charts(is_sampled: bool, components: Sequence[str]) -> list[Chart]:
     source = (
         "Mean over the step's completions. The probe scores held-out examples in the same way for every method."
         if is_sampled
@@ -107,6 +111,11 @@ def outcome(method: str, components: Sequence[str]) -> list[Chart]:
             ),
             parts="lines",
         ),
+    ]
+
+
+def _answer_charts(is_sampled: bool) -> list[Chart]:
+    return [
         Chart(
             "accuracy",
             "Accuracy on held-out examples",

@@ -75,7 +75,12 @@ def log_tab(run: RunDetail) -> None:
 
 
 def events_tab(run: RunDetail) -> None:
-    store = data.reader()
+    _events_table(run)
+    st.markdown("**Processes**", help="Each start, resume and evaluation is a separate process.")
+    _processes_table(run)
+
+
+def _events_table(run: RunDetail) -> None:
     events = data.list_events(run.id)[::-1]
     st.dataframe(
         {
@@ -96,8 +101,10 @@ def events_tab(run: RunDetail) -> None:
         placeholder=format.UNKNOWN,
         alt="Events of this run, newest first",
     )
-    st.markdown("**Processes**", help="Each start, resume and evaluation is a separate process.")
-    jobs = list_jobs(store, run_id=run.id)[::-1]
+
+
+def _processes_table(run: RunDetail) -> None:
+    jobs = list_jobs(data.reader(), run_id=run.id)[::-1]
     st.dataframe(
         {
             "kind": [job.kind for job in jobs],

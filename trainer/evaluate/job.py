@@ -47,15 +47,7 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
         return
     say(store, job_id, "trying the rewards")
     reward_trial.try_rewards(config, examples[0], lambda: stop_if_asked(store, job_id))
-    say(store, job_id, "loading the model")
-    base = loading.load_base(config.model)
-    output = folders.own_folder(store, run_id) if config.model.adapter is not None else Path()
-    folder, step = adapters.starting_point(store, run_id, job_id, config, output), 0
-    checkpoint_name = str(arguments.get("checkpoint") or "best")
-    if config.method != "none" and checkpoint_name != "0":
-        saved = Checkpoints(store, run_id, output).get(checkpoint_name)
-        folder, step = saved.path, saved.step
-    model = adapters.with_adapter(base, config.lora, folder) if folder else base.model
+    base, model, step = _load_model(store, run_id, job_id, config, str(arguments.get("checkpoint") or "best"))
     if arguments.get("thinking") and config.style != "cot":
         raise TrainerError("config", "A run of style direct has no reasoning to alter. Choose a run of style cot.")
     encoder = Encoder(config.evaluation.encoder) if config.evaluation.encoder else None
@@ -89,6 +81,20 @@ def run(store: Store, run_id: int, job_id: int, config: RunConfig, arguments: di
         pause=lambda: stop_if_asked(store, job_id),
         progress=lambda done, total: say(store, job_id, f"evaluating {target.name}", done, total),
     )
+
+
+def _load_model(
+    store: Store, run_id: int, job_id: int, config: RunConfig, checkpoint_name: str
+) -> tuple[loading.Base, Any, int]:
+    """Return the base model, the model at a checkpoint, and the checkpoint's step."""
+    say(store, job_id, "loading the model")
+    base = loading.load_base(config.model)
+    output = folders.own_folder(store, run_id) if config.model.adapter is not None else Path()
+    folder, step = adapters.starting_point(store, run_id, job_id, config, output), 0
+    if config.method != "none" and checkpoint_name != "0":
+        saved = Checkpoints(store, run_id, output).get(checkpoint_name)
+        folder, step = saved.path, saved.step
+    return base, adapters.with_adapter(base, config.lora, folder) if folder else base.model, step
 
 
 def _baseline(name: str | None) -> Baseline | None:
