@@ -50,7 +50,7 @@ def test_the_page_of_a_run_that_learns(seeded_store: Store, open_page: Open) -> 
 
 
 def test_a_run_read_in_part_says_so(seeded_store: Store, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emergence, "emergence", partial(emergence.emergence, most=100))
+    monkeypatch.setattr(emergence, "emergence", partial(emergence.emergence, limit=100))
     run = seeded.find(seeded_store, "shapes-grpo")
     text = shown(open_page("emergence", run=run.uid))
     assert f"No warning signs in {run.step // 2} steps, one in 2" in text

@@ -43,7 +43,7 @@ def test_a_server_that_takes_little_at_once_gets_it_in_parts(store: Store, tmp_p
     run.finish()
     run.close()
     (row,) = list_runs(store)
-    assert (row.step, row.status) == (59, "finished") and run._courier.refused is None
+    assert (row.step, row.status) == (59, "finished") and run._courier.refusal is None
     assert max(dashboard.sizes) > 1000
     dashboard._opened().close()
 
