@@ -130,7 +130,7 @@ def choice(label: str, values: Sequence[str]) -> list[str]:
         key=key,
         placeholder="all",
         persist_state="session",
-        width=200,
+        width=172,
         on_change=lambda: keep(name, address.join(st.session_state[key]) if st.session_state[key] else ""),
     )
 

@@ -120,17 +120,18 @@ def rows(pays: Mapping[str, tuple[float | None, str]]) -> None:
 
 
 def _row(name: str, pay: tuple[float | None, str] | None) -> None:
-    left, middle, right = st.columns([1.1, 0.9, 2.4], vertical_alignment="center")
+    row = st.container(horizontal=True, vertical_alignment="center")
     title = name.capitalize() if name in BUILT_IN_REWARDS else format.literal(Path(name).name)
     path = f"rewards.{name}"
-    on = left.toggle(
+    on = row.toggle(
         title,
         form_state.filled(f"{path}.on", name not in BUILT_IN_REWARDS),
         key=form_state.key(f"{path}.on"),
         help=PAYS_FOR.get(name),
         persist_state="session",
+        width=140,
     )
-    weight = middle.number_input(
+    weight = row.number_input(
         f"Weight of {title}",
         value=float(form_state.filled(f"{path}.weight", 1.0)),
         step=0.1,
@@ -139,8 +140,9 @@ def _row(name: str, pay: tuple[float | None, str] | None) -> None:
         disabled=not on,
         label_visibility="collapsed",
         persist_state="session",
+        width=120,
     )
-    right.caption(format.literal(_sentence(name, on, weight, pay)))
+    row.container(width="stretch").caption(format.literal(_sentence(name, on, weight, pay)))
 
 
 def _sentence(name: str, on: bool, weight: float, pay: tuple[float | None, str] | None) -> str:
