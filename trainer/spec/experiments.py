@@ -88,8 +88,7 @@ DEMO_TABLES = Matrix(
 )
 EVIDENCE = Matrix(
     arms=("zero-shot direct", "zero-shot CoT", "SFT direct", "SFT CoT", "GRPO direct", "GRPO CoT"),
-    ranks=(32, 64),
-    seeds=(0, 1, 2),
+    seeds=(0, 1, 2, 3, 4),
     models=(TINY_BOARD,),
     benchmarks=DRAWN_DATASETS[3:],
     thinking=True,
