@@ -37,7 +37,8 @@ def result_of(runs: Sequence[RunRow]) -> tuple[Sweep, bool] | None:
     summaries = data.read_summary(ids, metric)
     results = {id: float(getattr(each, AGGREGATES[aggregate])) for id, each in summaries.items()}
     title = metric if aggregate == "last" else f"{metric}, {aggregate}"
-    return Sweep(title, results, {run.id: run.name for run in runs}), direction == "lower"
+    names_by_id = {run.id: run.name for run in runs}
+    return Sweep(title, results, names_by_id, settings.is_share(metric, results.values())), direction == "lower"
 
 
 def _choice(label: str, name: str, offered: list[str], default: str, *, width: int) -> str:
@@ -167,7 +168,7 @@ def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
         return
     sweep, lower = result
     sweep = sweep._replace(results={id: sweep.results[id] for id in kept_ids if id in sweep.results})
-    order = settings.ranked(settings.settings(factors, sweep.results), lower=lower)
+    order = settings.ranked(settings.settings(factors, sweep.results, is_share=sweep.is_share), lower=lower)
     if not order:
         st.caption("None of these runs has a value for this metric yet.")
         return

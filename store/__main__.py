@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print("The output was closed before everything was written.", file=sys.stderr)
     except OSError as error:
-        print(shown(f"Cannot write {error.filename or 'the output'}: {error.strerror}."), file=sys.stderr)
+        told = (error.strerror or str(error)).rstrip(".")
+        print(shown(f"Cannot write {error.filename or 'the output'}: {told}."), file=sys.stderr)
     else:
         return 0
     return 2
@@ -104,7 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.set_defaults(command=_copy)
     add = commands.add_parser("import", parents=[common], help="import runs recorded by another tool")
-    add.add_argument("tool", choices=[*saving.READERS], help="tool that wrote the files")
+    words = "tool that wrote the files; `lines` for any log with a step in each line"
+    add.add_argument("tool", choices=[*saving.READERS], help=words)
     add.add_argument(
         "path", metavar="PATH", help="output_dir of TRL, project of Trackio, or log folder of another tool"
     )
@@ -246,6 +248,8 @@ def _metrics(store: Store, options: argparse.Namespace) -> None:
     out = csv.writer(sys.stdout, delimiter="," if options.csv else "\t", lineterminator="\n")
     out.writerow(["step", *map(unformulaic, names)])
     out.writerows([step, *(values[step].get(name, "") for name in names)] for step in sorted(values))
+    if not sys.stdout.isatty():
+        _say_written(f"{counted(len(values), 'step')} of {counted(len(names), 'metric')}", "-")
 
 
 def _tidy_metrics(store: Store, options: argparse.Namespace) -> None:
@@ -253,7 +257,10 @@ def _tidy_metrics(store: Store, options: argparse.Namespace) -> None:
 
     if options.to.suffix not in (".csv", ".parquet"):
         raise StoreError(f"{options.to} must end in .csv or .parquet, which selects the format.")
-    frame = Frames(store).metrics(options.run.split(","), options.names or None, options.group_by)
+    if not options.to.absolute().parent.is_dir():
+        raise StoreError(f"The folder {options.to.absolute().parent} does not exist. Create it, or name another file.")
+    asked = [run.strip() for run in options.run.split(",") if run.strip()]
+    frame = Frames(store).metrics(asked, options.names or None, options.group_by)
     if frame.empty:
         raise StoreError("These runs have no such metric. List those of a run with `python -m store metrics RUN`.")
     if options.to.suffix == ".parquet":
@@ -261,7 +268,13 @@ def _tidy_metrics(store: Store, options: argparse.Namespace) -> None:
     else:
         words = frame.select_dtypes(exclude="number").columns
         frame.assign(**{column: frame[column].map(_safe) for column in words}).to_csv(options.to, index=False)
-    print(f"Wrote {len(frame):,} values of {frame['run'].nunique():,} runs to {options.to}.")
+    print(shown(f"Wrote {counted(len(frame), 'value')} of {_of_runs(asked, frame['run'].nunique())} to {options.to}."))
+
+
+def _of_runs(asked: Sequence[str], found: int) -> str:
+    """Return `3 runs`, or `2 of 3 runs` if some of those named have none of the metrics."""
+    is_whole = found >= len(set(asked)) or any(run.startswith(("tag:", "experiment:")) for run in asked)
+    return counted(found, "run") if is_whole else f"{found:,} of {counted(len(set(asked)), 'run')}"
 
 
 def _safe(value: Any) -> Any:
@@ -270,12 +283,14 @@ def _safe(value: Any) -> Any:
 
 def _completions(store: Store, options: argparse.Namespace) -> None:
     run = get_run(store, resolve_run(store, options.run))
-    _write(options.jsonl, (completion_fields(run.uid, row) for row in iter_completions(store, run.id)))
+    written = _write(options.jsonl, (completion_fields(run.uid, row) for row in iter_completions(store, run.id)))
+    _say_written(f"{counted(written, 'completion')} of {run.name}", options.jsonl)
 
 
 def _predictions(store: Store, options: argparse.Namespace) -> None:
     run = get_run(store, resolve_run(store, options.run))
-    _write(options.jsonl, (prediction_fields(run.uid, row) for row in iter_predictions(store, run.id)))
+    written = _write(options.jsonl, (prediction_fields(run.uid, row) for row in iter_predictions(store, run.id)))
+    _say_written(f"{counted(written, 'prediction')} of {run.name}", options.jsonl)
 
 
 def _copy(store: Store, options: argparse.Namespace) -> None:
@@ -346,10 +361,23 @@ def _output(path: str) -> Iterator[TextIO]:
             yield file
 
 
-def _write(path: str, rows: Iterable[dict[str, Any]]) -> None:
+def _write(path: str, rows: Iterable[dict[str, Any]]) -> int:
+    """Write one line of JSON per row; return the number of rows."""
+    written = 0
     with _output(path) as out:
         for row in rows:
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            written += 1
+    return written
+
+
+def _say_written(what: str, path: str) -> None:
+    """Say what was written, on standard error if standard output has the data."""
+    if path == "-":
+        sys.stdout.flush()
+        print(shown(f"Wrote {what}."), file=sys.stderr)
+    else:
+        print(shown(f"Wrote {what} to {path}."))
 
 
 def _cell(value: Any) -> str:

@@ -31,10 +31,13 @@ _OPENED = re.compile(r"<think>\s*\Z")
 _LONGEST_BOX = 200
 _WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|boldsymbol|bm|mbox)\s*\{([^{}]*)\}")
 _SPACING = re.compile(r"\\[,;:! ]")
+_UNKNOWN = re.compile(r"\A[A-Za-z]\s*=\s*")
+_EMPHASIZED = re.compile(r"(\*{1,3}|_{1,2}|\$)(.*)\1", re.DOTALL)
 _BOXED = re.compile(
-    r"(?:[A-Za-z]\s*=\s*)?([0-9]{1,9}|[0-9]{1,3}(?:,[0-9]{3}){1,2})(?:[.]0+)?(?:\s+(?!or\b|and\b)[^\W\d_]+){0,3}[.]?"
+    r"([0-9]{1,9}|[0-9]{1,3}(?:,[0-9]{3}){1,2})(?:[.]0+|,0{1,2})?(?:\s+(?!or\b|and\b)[^\W\d_]+){0,3}[.]?"
 )
-"""`4.0`, `1,234`, `n = 4` or `4 red circles`."""
+"""`4.0`, `4,0`, `1,234` or `4 red circles`."""
+_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*([0-9]{1,9})\s*\}\s*\{\s*([0-9]{1,9})\s*\}|([0-9]{1,9})\s*/\s*([0-9]{1,9})")
 _NEAR_THE_END = 100
 _DIGITS = re.compile("[0-9]{1,9}")
 _MARKER = re.compile(r"(?<!\S)(0|[1-9][0-9]*)\.(?!\S)")
@@ -172,10 +175,23 @@ def read_box(body: str) -> int | None:
     if len(body) > _LONGEST_BOX:
         return None
     text = _WRAPPED.sub(r" \1 ", body)
-    text = _SPACING.sub("", text).replace("{,}", ",").strip().strip("$").strip()
-    count = read_count(text)
-    number = _BOXED.fullmatch(text) if count is None else None
-    return int(number[1].replace(",", "")) if number else count
+    text = unemphasized(_UNKNOWN.sub("", _SPACING.sub("", text).replace("{,}", ",").strip().strip("$").strip()))
+    if (found := read_count(text)) is not None:
+        return found
+    if number := _BOXED.fullmatch(text):
+        return int(number[1].replace(",", ""))
+    if fraction := _FRACTION.fullmatch(text):
+        over, under = (int(part) for part in fraction.groups() if part is not None)
+        return over // under if under and not over % under else None
+    return None
+
+
+def unemphasized(text: str) -> str:
+    """Return a text without the marks of Markdown or LaTeX around it: `4` for `**4**` and `$4$`."""
+    for _ in range(3):
+        if emphasized := _EMPHASIZED.fullmatch(text):
+            text = emphasized[2].strip()
+    return text
 
 
 def _answer_span(tags: list[_Tag]) -> tuple[int, int] | None:

@@ -168,7 +168,8 @@ def _launcher_option(command: argparse.ArgumentParser) -> None:
 def _config_options(command: argparse.ArgumentParser, exclusive: Any) -> None:
     exclusive.add_argument("--config", type=Path, metavar="FILE.yaml", help="a RunConfig as YAML")
     exclusive.add_argument("--preset", metavar="NAME", help=", ".join(configs.PRESETS))
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace one field")
+    words = "replace one field, such as optimization.steps=20; repeatable"
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=words)
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -230,16 +231,16 @@ def embed_command(options: argparse.Namespace) -> int:
 def preflight_command(options: argparse.Namespace) -> int:
     path = sqlite_path(make_url(database_url(options.db)))
     folder = path.parent if path else Path.cwd()
-    devices.pin(1, _used_devices(open_store(options.db, readonly=True)) if path is None or path.exists() else ())
+    store = open_store(options.db, readonly=True) if path is None or path.exists() else None
+    devices.pin(1, () if store is None else _used_devices(store))
     config = _config(options)
     threads.apply(config.model_dump(mode="json"))
-    report = import_module("trainer.preflight").preflight(config, folder, measure=options.calibrate)
+    report = import_module("trainer.preflight").preflight(config, folder, store=store, measure=options.calibrate)
     if options.json:
         print(json.dumps(report))
     else:
-        print(
-            "\n".join(shown(f"{check['level']:4} {check['name']}: {check['sentence']}") for check in report["checks"])
-        )
+        for check in report["checks"]:
+            print(shown(f"{check['level']:4} {check['name']}: {check['sentence']}"))
     return FAILED if any(check["level"] == "fail" for check in report["checks"]) else FINISHED
 
 

@@ -77,7 +77,9 @@ def export_command(options: argparse.Namespace) -> int:
     inspection = import_module("trainer.datasets.inspect")
     config = _real_data(options)
     if options.jsonl == "-":
-        inspection.export(config, options.split, sys.stdout)
+        written = inspection.export(config, options.split, sys.stdout)
+        sys.stdout.flush()
+        print(f"wrote {written} questions", file=sys.stderr)
         return FINISHED
     try:
         with open(options.jsonl, "w", encoding="utf-8") as file:

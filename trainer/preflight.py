@@ -10,19 +10,20 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
+from store.db.engine import Store, StoreError
 from trainer import datasets
 from trainer.datasets.example import Example
 from trainer.datasets.images import encode_png
 from trainer.datasets.splits import Role
 from trainer.evaluate import generation, harness, reward_trial
 from trainer.fit import memory, sharing
-from trainer.models import chat_template, loading
+from trainer.models import adapters, chat_template, loading
 from trainer.patches import prefix_sharing
-from trainer.spec import prompt
+from trainer.spec import paths, prompt
 from trainer.spec.config import DRAWN_DATASETS, EMBEDDED, ConfigError, RunConfig
 from trainer.spec.errors import TrainerError
 from trainer.spec.rewards import build
@@ -51,13 +52,14 @@ class Check:
     sentence: str
 
 
-def preflight(config: RunConfig, folder: Path, *, measure: bool = False) -> dict[str, Any]:
+def preflight(config: RunConfig, folder: Path, *, store: Store | None = None, measure: bool = False) -> dict[str, Any]:
     """Return `checks`, `prompt`, `prompt_hash`, `image` (data URI), `image_tokens`, `prompt_tokens` and `memory`.
 
     `memory` has the estimate's `peak`, `available`, `phase`, `parts` and `parameters`, in bytes. Checks after a failed
-    one are left out. `folder` is where the run's output will go. With `measure`, also do one real update.
+    one are left out. `folder` is where the run's output will go, and `store` has the run whose adapter it starts from.
+    With `measure`, also do one real update.
     """
-    checks = [_device(config)]
+    checks = [_device(config), *([] if config.model.adapter is None else [_adapter(config, store)])]
     report: dict[str, Any] = {}
     # Only GRPO passes a prompt to the model several times.
     further = ([_sharing] if config.method == "grpo" else []) + [_memory] + ([_pace] if measure else [])
@@ -129,6 +131,19 @@ def _device(config: RunConfig) -> Check:
     if config.model.id in EMBEDDED:
         return Check("device", "ok", "No GPU was found; the embedded model is designed for the CPU.")
     return Check("device", "warn", "No GPU was found; a step of this model will take minutes on the CPU.")
+
+
+def _adapter(config: RunConfig, store: Store | None) -> Check:
+    """Check that the adapter from which the run starts is there and has the run's shape."""
+    adapter = str(config.model.adapter)
+    try:
+        if store is None and not paths.is_dir(adapter):
+            raise ConfigError(f"model.adapter: {adapter} is neither a folder nor a run, because there is no database.")
+        found = adapters.find(cast(Store, store), adapter)
+        adapters.check_shape(found, config.lora)
+    except (ConfigError, StoreError, TrainerError) as error:
+        return Check("adapter", "fail", str(error))
+    return Check("adapter", "ok", f"The run starts from {found}.")
 
 
 def _rewards(config: RunConfig, report: dict[str, Any]) -> tuple[Check, dict[str, Any]]:

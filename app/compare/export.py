@@ -29,6 +29,16 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "–": "--",
+    "—": "---",
+    "…": r"\ldots{}",
+    # pdfLaTeX stops at these characters.
+    "Δ": r"$\Delta$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "→": r"$\rightarrow$",
 }
 _DIFFERENCE = re.compile(r"[+-][\d.]+( \([+-][\d.]+ to [+-][\d.]+\))?")
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")

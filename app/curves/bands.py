@@ -23,8 +23,8 @@ Spread = Literal[
     "median, minimum to maximum",
 ]
 SPREADS: dict[Spread, str] = {
-    "mean ± standard error": "Mean ± its standard error: how precisely the mean is known.",
-    "mean ± standard deviation": "Mean ± standard deviation between runs.",
+    "mean ± standard error": "Mean ± its standard error: how precisely the mean is known. Shares: cut off at 0 and 1.",
+    "mean ± standard deviation": "Mean ± standard deviation between runs. Shares: cut off at 0 and 1.",
     "mean, minimum to maximum": "Minimum to maximum: from the lowest to the highest run.",
     "median, middle half": "Middle half: 25th to 75th percentile of the runs.",
     "median, minimum to maximum": "Minimum to maximum: from the lowest to the highest run.",

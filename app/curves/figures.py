@@ -63,6 +63,8 @@ def overlay(entry_curves: Sequence[tuple[Entry, Sequence[RunCurve]]], look: Char
             runs += [_run(entry, each, look, behind=False) for each in curves]
             continue
         together = band([each.mean for each in curves], look.spread)
+        if look.share:
+            together = together._replace(low=np.maximum(together.low, 0.0), high=np.minimum(together.high, 1.0))
         back += _bands(entry, together)
         runs += [_run(entry, each, look, behind=True) for each in curves if look.singles]
         front += _middle(entry, together, look)

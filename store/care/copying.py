@@ -1,6 +1,7 @@
 """Copy a whole database to another, for example from SQLite to PostgreSQL, and verify the copy.
 
-Every table, row and image file is copied. Files in the output folders of runs are not.
+Every table, row and image file is copied, without the registered workers, which serve the original. Files in the output
+folders of runs are not.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Table, func, insert, select, text
 
 from store.db.connection import Store, StoreError, reading, writing
-from store.db.schema import Base, Database, Run
+from store.db.schema import Base, Database, Run, Worker
 from store.media import files
 
 ROWS_AT_ONCE = 2000
@@ -39,8 +40,8 @@ def copy(
         if place.scalar(select(func.count()).select_from(Run)):
             raise StoreError(f"{target.where} already has runs. Name an empty database to copy to.")
         for table in Base.metadata.sorted_tables:
-            if table is Database.__table__:
-                continue  # the copy keeps its own identity
+            if table in (Database.__table__, Worker.__table__):
+                continue  # the copy has its own identity, and workers of its own
             for rows in _chunks(origin, table):
                 place.execute(insert(table), rows)
             if _digest(origin, table) != _digest(place, table):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from store.trace import BOX, parse, read_count
+from store.trace import BOX, parse, read_count, unemphasized
 
 _WHOLE = re.compile(r"([0-9]{1,9})[.]0+")
 _LAST_LINE = re.compile(r"####\s*([0-9]{1,3}(?:,[0-9]{3}){1,2}|[0-9]{1,9})\s*[.]?\s*\Z")
@@ -20,7 +20,7 @@ def count(gold: Any) -> int | None:
         return None
     if isinstance(gold, float) and gold.is_integer():
         gold = int(gold)
-    text = str(gold).strip() if isinstance(gold, int | str) else ""
+    text = unemphasized(str(gold).strip()) if isinstance(gold, int | str) else ""
     if whole := _WHOLE.fullmatch(text):
         return int(whole[1])
     number = read_count(text)

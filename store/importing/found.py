@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from store.importing import trl_keys
+from store.importing import algorithms, trl_keys
 from store.importing.names import LONGEST_NAME, plain, printable, stored_names
 
 LAST_STEP = 2**31 - 1
@@ -108,6 +108,8 @@ class FoundRun:
     """Uid of the stored run, if the identity no longer tells it."""
     named_method: str | None = None
     """The method named in its files."""
+    method_of_samples: str = "grpo"
+    """The method of a run with samples if its files do not name one."""
 
     def add(self, step: object, values: Mapping[str, object], at: object = None) -> None:
         """Add the numbers of one log entry to a step."""
@@ -242,14 +244,15 @@ class FoundRun:
 
     @property
     def method(self) -> str:
-        """Return the method named in the files, or else `grpo` for groups, `sft` for TRL's SFT, or `unknown`."""
-        if self.named_method is not None:
-            return self.named_method
+        """Return the method named in the files, or else that of their samples, `sft` for TRL's SFT, or `unknown`."""
+        named = self.named_method or algorithms.algorithm(self.config)
+        if named is not None:
+            return named
         if RLOO_SETTING in self.config:
             return "rloo"
         names = {name for row in self.metrics.values() for name in row}
         if self.completions or self.answers or "frac_reward_zero_std" in names:
-            return "grpo"
+            return self.method_of_samples
         return "sft" if "mean_token_accuracy" in names else "unknown"
 
     def weights(self) -> dict[str, float]:

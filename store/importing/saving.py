@@ -13,7 +13,7 @@ from store.db.connection import Store, StoreError, reading
 from store.db.redaction import redacted_values
 from store.db.schema import Run
 from store.events import add_event
-from store.importing import known, tensorboard, trackio, trl, verl, wandb
+from store.importing import known, lines, tensorboard, trackio, trl, verl, wandb
 from store.importing.found import LAST_STEP, Found, FoundRun, counted
 from store.importing.names import printable, shortened
 from store.importing.steps import DATASET, extend, form_of_texts, put_all
@@ -30,9 +30,8 @@ class Reader(NamedTuple):
 READERS = {
     "trl": Reader(
         trl.runs,
-        "has neither trainer_state.json nor completions/*.parquet. Name the output_dir of a "
-        "trainer, or a parent folder "
-        "of several.",
+        "has neither trainer_state.json nor completions/*.parquet. Name the output_dir of a trainer, or a parent "
+        "folder of several; for another log with steps, use `import lines`.",
     ),
     "trackio": Reader(trackio.runs, "has no Trackio project. Name Trackio's folder or a project's .db file."),
     "tensorboard": Reader(
@@ -40,7 +39,12 @@ READERS = {
     ),
     "verl": Reader(
         verl.runs,
-        "has no verl dumps. Name its trainer.rollout_data_dir, or the parent folder of that and the validation dumps.",
+        "has no verl dumps. Name its trainer.rollout_data_dir, or the parent folder of that and the validation dumps; "
+        "for a console log, use `import lines`.",
+    ),
+    "lines": Reader(
+        lines.runs,
+        "has no log with steps. Name a .csv, .tsv, .jsonl, .txt or .log file whose lines hold a step and its metrics.",
     ),
     "wandb": Reader(wandb.runs, "has no W&B run. Name a folder with a run-*.wandb file."),
 }

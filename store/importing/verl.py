@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from store.db.connection import StoreError
+from store.importing import algorithms
 from store.importing.files import as_json, encoding_of, fingerprint, places, read_each
 from store.importing.found import Found, FoundRun, LoggedCompletion, as_number, as_step
 from store.importing.names import printable
 
+METHOD = "rl"
+"""Method of dumps whose training is not described beside them; verl trains with a dozen algorithms."""
 VALIDATION = "val"
 """Parts of the name of a folder with validation dumps."""
 OWN = ("input", "output", "gts", "score", "step")
@@ -44,7 +47,8 @@ def runs(path: str) -> Found:
         if run_folder not in runs_by_folder:
             names = places(run_folder, root)
             identity = f"{files[0].name}\n{fingerprint(files[0])}"
-            runs_by_folder[run_folder] = FoundRun(identity, names[0], names[1:], folder=run_folder)
+            run = FoundRun(identity, names[0], names[1:], folder=run_folder)
+            runs_by_folder[run_folder] = _configured(run, folder, root)
         run = runs_by_folder[run_folder]
         _, problems = read_each(files, partial(_add, run, is_validation=VALIDATION in folder.name.lower()))
         run.notes += problems
@@ -55,6 +59,16 @@ def runs(path: str) -> Found:
             unread += run.notes
             del runs_by_folder[run_folder]
     return Found(list(runs_by_folder.values()), unread)
+
+
+def _configured(run: FoundRun, folder: Path, root: Path) -> FoundRun:
+    """Add the configuration of the training, if it lies in or above the folder of its dumps, or where was asked."""
+    run.method_of_samples = METHOD
+    config = algorithms.configuration(dict.fromkeys((folder, folder.parent, root)))
+    run.config |= config
+    if (model := algorithms.model(config)) is not None:
+        run.config.setdefault("model_id", model)
+    return run
 
 
 def _is_dump(file: Path) -> bool:

@@ -33,6 +33,8 @@ def sync(store: Store, places: list[Path]) -> list[Taken]:
     results: list[Taken] = []
     for place in places:
         folders = journals(place)
+        if not place.expanduser().exists():
+            raise StoreError(f"{place} does not exist. Name an existing folder.")
         if not folders:
             raise StoreError(f"{place} has no journal. Name the folder of a recorded run, or a parent folder.")
         results += [take_in(store, folder) for folder in folders]

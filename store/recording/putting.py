@@ -34,7 +34,7 @@ from store.recording.records import (
     StepRecord,
 )
 from store.recording.rows import Known
-from store.runs import create_run, describe_run
+from store.runs import add_tag, create_run, describe_run
 from store.steps import record_metrics, record_step, truncate_after
 from store.trace import Form, form_of
 
@@ -51,12 +51,14 @@ class Place(NamedTuple):
 def begin(store: Store, record: Begin, place: Place | None) -> Place:
     """Create or find the run of a training, and the job of its process. Raises StoreError."""
     run_id = place.run_id if place is not None and record.step else _known_run(store, record)
-    columns = record.run.model_dump()
+    columns = record.run.model_dump(exclude={"tags", "note"})
     max_steps = columns["max_steps"] if (columns["max_steps"] or 0) > 0 else None
     if run_id is None:
         values = columns | {"dataset": RECORDED, "style": "cot", "config": {"recorded": columns["config"]}}
         run_id = create_run(store, uid=record.uid, **values | {"max_steps": max_steps}).id
-        describe_run(store, run_id, created_at=record.at, environment=record.environment)
+        describe_run(store, run_id, created_at=record.at, environment=record.environment, note=record.run.note)
+        for tag in record.run.tags:
+            add_tag(store, run_id, tag)
     else:
         if record.step:
             _close_others(store, run_id, record.process)
@@ -150,6 +152,8 @@ def _put_evaluation(store: Store, place: Place, record: EvaluationRecord) -> Non
 
 def _describe(store: Store, place: Place, record: Describe) -> None:
     columns = {name: value for name, value in record.columns.model_dump().items() if value is not None}
+    if "config" in columns:
+        columns["config"] = {"recorded": columns["config"]}
     if record.environment:
         with reading(store) as connection:
             environment = connection.scalar(select(Run.environment).where(Run.id == place.run_id)) or {}

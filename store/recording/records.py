@@ -32,6 +32,7 @@ TAIL = 2**16
 LONGEST_LINE = 64 * 2**20
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Text = Annotated[str, StringConstraints(max_length=4_000_000)]
 Number = Annotated[float, Field(ge=-1e100, le=1e100, allow_inf_nan=False)]
 Step_ = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -93,6 +94,8 @@ class RunColumns(_Record):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
     max_steps: Annotated[int, Field(le=2**31 - 1)] | None = None
     output_dir: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    tags: Annotated[tuple[Tag, ...], Field(max_length=100)] = ()
+    note: Annotated[str, StringConstraints(max_length=20_000)] | None = None
 
 
 class Begin(_Record):
@@ -186,9 +189,12 @@ class EvaluationRecord(_Record):
 class Columns(_Record):
     """Columns of a run that may be set later."""
 
+    name: Name | None = None
     method: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,16}$")] | None = None
     grammar: Literal["ours", "boxed", "none"] | None = None
     style: Literal["cot", "direct"] | None = None
+    config: Config | None = None
+    """The whole configuration, which replaces the earlier one."""
     reward_weights: Numbers | None = None
 
 

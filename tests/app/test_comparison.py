@@ -412,6 +412,7 @@ def test_no_character_of_a_name_means_anything_to_latex() -> None:
     evil = r"a_b 100% #1 {x} \input|{/etc/passwd} $m$ ~ ^2 <b> & c"
     table = tables.Table("t", evil, ("h",), (tables.TableLine((tables.Cell(evil),)),))
     (line,) = [row for row in export.latex([table]).splitlines() if row.startswith("measured")]
+    assert export.latex([tables.Table("t", "Δ − × ± ≥", ("h",), ())]).isascii(), "pdfLaTeX stops at such characters"
     commands = re.findall(r"\\[a-zA-Z]+\{\}|\\.", line)
     assert set(commands) <= {
         *(rf"\{character}" for character in "_%#{}$&"),

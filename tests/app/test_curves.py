@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 
 import numpy as np
@@ -150,6 +151,16 @@ def test_a_group_is_a_line_with_a_band_dotted_where_runs_have_ended() -> None:
     assert [trace["uid"] for trace in single] == ["both"], "a band is never drawn from one run"
     behind = figures.overlay([(group, [SHORT, LONG])], LOOK._replace(singles=True))["data"]
     assert {trace["meta"].get("group") for trace in behind} == {None, "both"}
+
+
+def test_the_band_of_a_share_ends_where_a_share_does() -> None:
+    x = np.array([0.0, 1.0])
+    curves = [RunCurve(key, key, *[Points(x, np.array(y))] * 3) for key, y in (("a", [0.0, 1.0]), ("b", [0.1, 0.9]))]
+    group = Entry("both", "both", (run(1), run(2)), "#0072B2", "solid", is_group=True)
+    for share in (True, False):
+        drawn = figures.overlay([(group, curves)], LOOK._replace(share=share, spread="mean ± standard deviation"))
+        told = np.frombuffer(base64.b64decode(drawn["data"][1]["customdata"]["bdata"]), np.float32).reshape(2, 3)
+        assert ((told[:, 1:] >= 0) & (told[:, 1:] <= 1)).all() == share
 
 
 def test_raw_values_lie_behind_few_smoothed_runs() -> None:

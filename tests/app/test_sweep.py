@@ -58,6 +58,24 @@ def test_a_setting_has_an_interval_over_its_seeds_only() -> None:
     assert "in one run" in result_sentence("reward", best[0]) and "more seeds" in caution_sentence(best)
 
 
+def test_the_interval_of_a_share_ends_where_a_share_does() -> None:
+    results = {0: 0.9, 1: 1.0, 2: 0.02, 3: 0.0}
+    beta: dict[int, Any] = {0: 0.0, 1: 0.0, 2: 0.1, 3: 0.1}
+    assert settings.is_share("val/accuracy", results.values()) and not settings.is_share("val/accuracy", [85.0])
+    assert not settings.is_share("reward", results.values())
+    order = settings.ranked(settings.settings({"beta": beta}, results, is_share=True), lower=False)
+    assert [(each.setting.interval.low, each.setting.interval.high) for each in order if each.setting.interval] == [
+        (pytest.approx(0.95 - 0.635, abs=1e-3), 1.0),
+        (0.0, pytest.approx(0.01 + 0.127, abs=1e-3)),
+    ]
+    sentence = result_sentence("val/accuracy", order[0])
+    assert sentence.endswith("(Student's t, cut off because a share lies between 0 and 1).")
+    drawn = figures.scatter(Sweep("val/accuracy", results, dict.fromkeys(results, "a"), is_share=True), "beta", beta)
+    (means,) = [trace for trace in drawn.data if trace.error_y.array is not None]
+    ends = zip(means.y, means.error_y.arrayminus, means.error_y.array, strict=True)
+    assert all(y - low >= 0 and y + high <= 1 for y, low, high in ends)
+
+
 def test_runs_without_a_result_do_not_count() -> None:
     found = settings.settings({"beta": {0: 0.0, 1: 0.0}}, {0: 0.4, 1: float("nan")})
     assert [each.runs for each in found] == [(0,)]

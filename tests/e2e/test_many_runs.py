@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from threading import Event, Thread
 from typing import Literal
@@ -12,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from scripts.browsing import Server, cell, edit_cell, goto, nameless, no_exception, overflow, wait_until_idle
+from store.db import private
 from store.db.engine import Store, open_store
 from store.experiments import get_experiment
 from store.jobs import beat_worker, remove_worker, upsert_worker
@@ -19,7 +21,7 @@ from store.runs import delete_run, list_runs
 from store.surroundings.code import Source, add_code
 from store.surroundings.machine import add_samples
 from tests import seeded
-from trainer.launch import identity
+from trainer.launch import identity, local
 from trainer.launch.experiments import launch_experiment, stop_experiment
 from trainer.spec.experiments import Matrix
 
@@ -38,6 +40,15 @@ def store(forty: Server) -> Iterator[Store]:
     opened.close()
 
 
+HOLDING = """import sys, time
+from filelock import FileLock
+lock = FileLock(sys.argv[1])
+lock.acquire()
+print(flush=True)
+time.sleep(3600)
+"""
+
+
 @pytest.fixture
 def queued(store: Store) -> Iterator[str]:
     """An experiment that waits: the queue's worker is a process that shows signs of life and takes nothing."""
@@ -47,7 +58,10 @@ def queued(store: Store) -> Iterator[str]:
         while not over.wait(2):
             beat_worker(store, host, pid)
 
-    with subprocess.Popen(["sleep", "3600"]) as idle:
+    private.lock_folder(local.data_folder(store))
+    command = [sys.executable, "-c", HOLDING, str(local.queue_lock(store))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as idle:
+        assert idle.stdout is not None and idle.stdout.readline()
         started = identity.started(idle.pid)
         upsert_worker(store, host=host, boot_id=identity.boot_id(), pid=idle.pid, pid_started=started)
         beating = Thread(target=beat, args=(idle.pid,))

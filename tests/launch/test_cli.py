@@ -22,6 +22,7 @@ from store.db.states import JobState
 from store.experiments import list_experiments
 from store.jobs import claim_job, end_job, list_jobs
 from store.runs import get_run, list_runs
+from store.steps import record_step
 from tests.launch.processes import ended, eventually, process, queued, submitted
 from tests.store import make
 from trainer import launch
@@ -119,6 +120,22 @@ def test_resume(store: Store, trainer: Main) -> None:
     jobs = list_jobs(store)
     assert [job.arguments for job in jobs] == [{}, {"resume": True}]
     assert len({job.run_id for job in jobs}) == 1
+
+
+@pytest.mark.parametrize(("tested", "again"), [("0", 2), ("4", 0)])
+def test_a_finished_run_is_resumed_only_for_its_missing_test(
+    tested: str, again: int, store: Store, trainer: Main, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("--set", "optimization.steps=1", "--set", f"data.test_examples={tested}")
+    assert trainer("run", "--preset", "shapes-grpo", *settings) == 0
+    run = list_runs(store)[0]
+    record_step(store, run.id, 1, {}, at=1.0)
+    capfd.readouterr()
+    assert trainer("run", "--resume", "shapes-grpo") == again
+    told = "shapes-grpo is finished, up to step 1. To train it further, launch a new run from its adapter, with "
+    told += f"model.adapter={run.uid}, or branch it on its page."
+    assert (told in capfd.readouterr().err) == (again == 2)
+    assert len(list_jobs(store)) == (1 if again else 2)
 
 
 def test_evaluate_a_run(store: Store, trainer: Main) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 
-from store.db import ownership
-from store.db.engine import Store
+from store.db import ownership, private
+from store.db.engine import Store, open_store
 from store.db.rows import JobRow
 from store.events import list_events
-from store.jobs import ask_stop, claim_job, get_job, get_worker, start_job, upsert_worker
+from store.jobs import ask_stop, claim_job, get_job, get_worker, remove_worker, start_job, upsert_worker
 from store.runs import get_run
 from store.steps import record_step
 from tests.launch.processes import doing, ended, eventually, process, queued, submitted, until, until_working
@@ -287,11 +290,52 @@ def test_a_live_worker_is_not_started_again(store: Store, monkeypatch: pytest.Mo
     started: list[Store] = []
     monkeypatch.setattr(local, "start_worker", started.append)
     upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=me.started)
-    launch.ensure_worker(store)
-    assert started == []
-    upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=1.0)
-    launch.ensure_worker(store)
-    assert started == [store]
+    private.lock_folder(store.folder)
+    with FileLock(local.queue_lock(store)):
+        launch.ensure_worker(store)
+        assert started == []
+        upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=1.0)
+        launch.ensure_worker(store)
+        assert started == [store]
+
+
+def test_a_copied_database_leaves_the_worker_of_the_original_alone(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "FROZEN_SECONDS", 0.0)
+    started: list[Store] = []
+    uid = queued(store, "wait")
+    with process(store, "queue") as worker:
+        until_working(store, uid)
+        queued(store, "finish")
+        (tmp_path / "copy").mkdir()
+        with closing(sqlite3.connect(store.where)) as origin, closing(sqlite3.connect(tmp_path / "copy/runs.db")) as to:
+            origin.backup(to)
+        with closing(open_store(str(tmp_path / "copy/runs.db"))) as copied:
+            monkeypatch.setattr(local, "start_worker", started.append)
+            assert not supervision.worker_lives(copied) and supervision.worker_lives(store)
+            assert [supervision.Supervisor(copied).look() for _ in range(3)] == [[], [], []]
+            assert worker.poll() is None and started == []
+            launch.ensure_worker(copied)
+            assert started == [copied], "what is queued in the copy gets a worker of its own"
+
+
+def test_a_frozen_worker_of_another_user_is_not_said_to_be_killed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "FROZEN_SECONDS", 0.0)
+    me = identity.current()
+    upsert_worker(store, host=me.host, boot_id=me.boot_id, pid=me.pid, pid_started=me.started)
+    private.lock_folder(store.folder)
+
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(local.os, "kill", refuse)
+    with FileLock(local.queue_lock(store)):
+        (told,) = supervision.Supervisor(store).look()
+    remove_worker(store, me.host, me.pid)
+    assert told.endswith(f"It belongs to another user, who has to end process {me.pid}.")
 
 
 def claimed(store: Store, act: str, **identity_: object) -> str:

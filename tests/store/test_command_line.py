@@ -57,16 +57,20 @@ def test_runs(store: Store, run: RunRef, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_metrics(store: Store, run: RunRef, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(store, "metrics", "demo", "--csv") == 0
-    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    out, err = capsys.readouterr()
+    rows = list(csv.reader(io.StringIO(out)))
+    assert err == "Wrote 2 steps of 2 metrics.\n"
     assert rows == [["step", "kl", "reward"], ["0", "1e-09", ""], ["1", "", "0.25"]]
     assert call(store, "metrics", run.uid, "reward", "--csv") == 0
     assert capsys.readouterr().out == "step,reward\n1,0.25\n"
+    capsys.readouterr()
     assert call(store, "metrics", run.uid, "loss", "--csv") == 2
     assert capsys.readouterr().err == "The run has no metric 'loss'; it has kl, reward.\n"
 
 
-def test_completions(store: Store, run: RunRef, tmp_path: Path) -> None:
+def test_completions(store: Store, run: RunRef, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(store, "completions", run.uid, "--jsonl", str(tmp_path / "out.jsonl")) == 0
+    assert capsys.readouterr() == (f"Wrote 2 completions of demo to {tmp_path / 'out.jsonl'}.\n", "")
     first, second = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines())
     assert first == {
         "run": run.uid,
@@ -92,7 +96,9 @@ def test_completions(store: Store, run: RunRef, tmp_path: Path) -> None:
 
 def test_predictions(store: Store, run: RunRef, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(store, "predictions", "demo", "--jsonl", "-") == 0
-    row = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    row = json.loads(out)
+    assert err == "Wrote 1 prediction of demo.\n"
     assert (row["run"], row["step"], row["benchmark"]) == (run.uid, 1, "shapes-simple")
     assert (row["kind"], row["sample"]) == ("val", 0)
     assert (row["example"], row["think"], row["answer"], row["truth"]) == ("shapes-simple/train/a", "x", 1, 1)
@@ -104,6 +110,7 @@ def test_predictions(store: Store, run: RunRef, capsys: pytest.CaptureFixture[st
     [
         (["metrics", "dmeo"], "There is no run 'dmeo'"),
         (["metrics", "demo,other", "reward"], "Curves of several runs are written to a file: add --to"),
+        (["metrics", "demo", "--to", "/nowhere/out.csv"], "The folder /nowhere does not exist. Create it"),
         (["metrics", "experiment:evidence"], "Curves of several runs are written to a file: add --to"),
         (["completions", "nobody", "--jsonl", "-"], "There is no run 'nobody'"),
         (["predictions", "demo", "--jsonl", "/nowhere/out.jsonl"], "Cannot write /nowhere/out.jsonl"),

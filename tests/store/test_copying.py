@@ -13,6 +13,7 @@ from store.completions.rows import list_groups
 from store.db.engine import Store, StoreError, open_store
 from store.evaluations.records import begin_evaluation, record_predictions
 from store.examples import add_examples
+from store.jobs import get_worker, upsert_worker
 from store.media import files
 from store.media.rows import media_path
 from store.runs import add_tag, list_runs
@@ -56,6 +57,12 @@ def test_everything_arrives(filled: Store, there: Store) -> None:
     assert list_groups(there, 1, 2) == list_groups(filled, 1, 2)
     (image,) = list_groups(there, 1, 2)[0].example.images  # type: ignore[union-attr]
     assert files.inspect(media_path(there, image).read_bytes()).sha256 == image
+
+
+def test_the_worker_of_the_original_is_not_that_of_the_copy(filled: Store, there: Store) -> None:
+    upsert_worker(filled, host="here", boot_id=None, pid=7, pid_started=None)
+    copying.copy(filled, there)
+    assert get_worker(there, "here") is None and get_worker(filled, "here") is not None
 
 
 def test_the_copy_goes_on_counting(filled: Store, there: Store) -> None:

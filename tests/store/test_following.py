@@ -47,7 +47,7 @@ def test_rollouts_and_validations_of_verl_are_one_run(store: Store, tmp_path: Pa
     report = import_runs(store, "verl", str(tmp_path / "mine"))
     (made,) = report.runs
     run = get_run(store, list_runs(store)[0].id)
-    assert (made.name, run.method, run.step, made.completions) == ("mine", "grpo", 10, 12)
+    assert (made.name, run.method, run.step, made.completions) == ("mine", "rl", 10, 12)
     groups = list_groups(store, run.id, 10)
     assert [len(group.completions) for group in groups] == [2, 2]
     first = groups[0].completions[0]
@@ -61,6 +61,32 @@ def test_rollouts_and_validations_of_verl_are_one_run(store: Store, tmp_path: Pa
     dump(tmp_path / "mine" / "rollouts", 11, rollout(11))
     (again,) = import_runs(store, "verl", str(tmp_path / "mine")).runs
     assert (again.is_new, again.changed, again.uid) == (False, 1, made.uid)
+
+
+PPO = "algorithm:\n  adv_estimator: gae\nactor_rollout_ref:\n  model:\n    path: org/base\n"
+DAPO = "algorithm:\n  adv_estimator: grpo\nreward_model:\n  reward_manager: dapo\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "config", "method"),
+    [
+        (".hydra/config.yaml", PPO, "ppo"),
+        ("rollouts/config.yaml", DAPO, "dapo"),
+        ("config.yaml", "algorithm: {adv_estimator: grpo}", "grpo"),
+        ("config.json", '{"algorithm": {"adv_estimator": "reinforce_plus_plus"}}', "reinforce_pp"),
+        ("config.json", '{"algorithms": 1}', "rl"),
+        ("config.yaml", "a: [", "rl"),
+    ],
+)
+def test_the_algorithm_of_a_dump_is_what_its_configuration_says(
+    place: str, config: str, method: str, store: Store, tmp_path: Path
+) -> None:
+    dump(tmp_path / "mine" / "rollouts", 1, rollout(1))
+    (tmp_path / "mine" / place).parent.mkdir(exist_ok=True)
+    (tmp_path / "mine" / place).write_text(config)
+    import_runs(store, "verl", str(tmp_path / "mine"))
+    run = get_run(store, list_runs(store)[0].id)
+    assert run.method == method and run.model == ("org/base" if config == PPO else "unknown")
 
 
 @pytest.mark.parametrize("text", ["", "\n", "{}\n", "[1]\n", "nothing", '{"output": 5}\n', "\0\n"])

@@ -284,13 +284,24 @@ def test_a_cell_that_is_run_again_ends_the_run_before(
 
 
 @pytest.mark.parametrize(
-    ("rank", "world", "name"), [("0", "2", "mine"), ("1", "2", "mine (rank 1)"), ("1", "1", "mine")]
+    ("told", "name"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "mine"),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, "mine (rank 1)"),
+        ({"RANK": "1", "WORLD_SIZE": "1"}, "mine"),
+        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "4"}, "mine (rank 3)"),
+        ({"RANK": "0", "WORLD_SIZE": "8", "SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, "mine"),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, "mine (rank 1)"),
+        ({"RANK": "x", "WORLD_SIZE": ""}, "mine"),
+    ],
 )
 def test_each_process_has_a_name_of_its_own(
-    rank: str, world: str, name: str, record: Callable[..., RunDetail], monkeypatch: pytest.MonkeyPatch
+    told: dict[str, str], name: str, record: Callable[..., RunDetail], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RANK", rank)
-    monkeypatch.setenv("WORLD_SIZE", world)
+    for variable in (each for pair in vr1z.RANKS for each in pair):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in told.items():
+        monkeypatch.setenv(variable, value)
     assert record(loss).name == name
 
 

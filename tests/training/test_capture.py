@@ -69,7 +69,7 @@ def test_numbers_without_end_and_numbers_in_dicts_are_kept() -> None:
 def test_the_summary_of_the_last_entry_stands_apart() -> None:
     last = {"train_runtime": 9.0, "train_loss": 0.1, "train_steps_per_second": 1.0, "total_flos": 0.0, "epoch": 1.0}
     assert vr1z.metrics(last | {"reward": 0.4}) == {"reward": 0.4}
-    assert vr1z.summary(last | {"reward": 0.4})["train_runtime"] == 9.0
+    assert vr1z.summary_of(last | {"reward": 0.4})["train_runtime"] == 9.0
     # With `include_num_input_tokens_seen` every entry tells a runtime.
     assert vr1z.metrics({"loss": 0.5, "train_runtime": 3.0}) == {"loss": 0.5, "train_runtime": 3.0}
 

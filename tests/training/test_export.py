@@ -69,6 +69,9 @@ def test_an_exported_adapter_is_loaded_as_its_card_says(store: Store, train: Tra
     model = PeftModel.from_pretrained(base, tmp_path / "out")
     found = logits(model, AutoProcessor.from_pretrained(tmp_path / "out"))
     assert torch.allclose(found, trained(store, run, "tiny"), atol=1e-4)
+    for file in (tmp_path / "out").glob("*.*"):
+        assert str(loading.ROOT).encode() not in file.read_bytes(), f"{file.name} names a folder of this machine"
+    assert "from_pretrained('trainer/tiny/base')" in (tmp_path / "out/README.md").read_text()
 
 
 def test_the_card_states_base_config_data_figures_and_versions(store: Store, train: Train, tmp_path: Path) -> None:

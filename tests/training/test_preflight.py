@@ -57,6 +57,14 @@ def test_a_model_that_steps_aside(folders: dict[str, Path], tmp_path: Path, mode
     assert found["sentence"].endswith(" times as many tokens.")
 
 
+@pytest.mark.parametrize("has_database", [True, False])
+def test_an_adapter_that_is_not_there_fails(store: Store, tmp_path: Path, has_database: bool) -> None:
+    report = preflight(chosen(model__adapter="nobody"), tmp_path, store=store if has_database else None)
+    (found,) = [check for check in report["checks"] if check["name"] == "adapter"]
+    told = "There is no run 'nobody'" if has_database else "nobody is neither a folder nor a run"
+    assert found["level"] == "fail" and told in found["sentence"]
+
+
 def test_sft_shares_nothing_and_says_nothing(tmp_path: Path) -> None:
     assert sharing(tmp_path, config.preset("shapes-sft")) == {}
 

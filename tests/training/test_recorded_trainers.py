@@ -111,15 +111,22 @@ def test_a_trainer_is_recorded_and_not_changed(
     recorder = vr1z.record(trainer, name="theirs", dashboard=Database(str(database)))
     assert recorder is not None
     trainer.train()
+    recorder.log({"own": 2.0})
+    recorder.summary["best"] = 0.5
     recorder.close()
     assert losses(trainer) == losses(without) and len(losses(trainer)) == STEPS and trainer.args.report_to == []
 
     store = open_store(str(database))
     run = get_run(store, resolve_run(store, "theirs"))
     assert (run.method, run.status, run.step, run.max_steps, run.seed) == (method, "finished", STEPS, STEPS, 3)
-    assert run.config["recorded"]["per_device_train_batch_size"] == 4 and "train_loss" in run.environment["summary"]
+    assert run.config["recorded"]["per_device_train_batch_size"] == 4 and run.environment["summary"].keys() >= {
+        "train_loss",
+        "best",
+    }
     assert metrics <= set(list_metric_names(store, run.id))
     assert read_series(store, run.id, ["loss"])["loss"].value.tolist() == pytest.approx(losses(trainer))
+    own = read_series(store, run.id, ["own"])["own"]
+    assert (own.step.tolist(), own.value.tolist()) == ([STEPS], [2.0]), "of the present update"
     has = read_contents(store, run.id)
     assert has.sampled.any == (make is rloo) and not has.evaluated.any
     if make is rloo:

@@ -42,7 +42,17 @@ OTHERS = (
     ".sqlite",
 )
 """Suffixes of files that may be tables but are not read."""
-PACKED = (".gz", ".zip", ".zst", ".bz2", ".xz", ".7z", ".tar", ".tgz")
+PACKED = (".gz", ".zip", ".zst", ".bz2", ".xz", ".7z", ".tgz")
+SAMPLES = (".tar",)
+"""Suffix of WebDataset's shards."""
+ADVICE = (
+    (SUFFIXES, "rename the table"),
+    (OTHERS, "save it as CSV"),
+    (PACKED, "unpack it"),
+    (SAMPLES, "unpack it, and name its images in a table"),
+)
+COCO = ("instances_", "captions_", "person_keypoints_")
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 SHARDS = ("examples-*.parquet", "data-*-of-*.arrow")
 """Names of a table's parts; the latter are those of `Dataset.save_to_disk`."""
 NO_SPLIT = "split is not train, val or test"
@@ -73,12 +83,16 @@ class FolderDataset:
                 return tuple(shards)
         hints = "".join(
             f" Found {columns.listed(others)}: {advice}."
-            for suffixes, advice in ((SUFFIXES, "rename the table"), (OTHERS, "save it as CSV"), (PACKED, "unpack it"))
+            for suffixes, advice in ADVICE
             if (others := [path.name for path in paths if path.suffix.lower() in suffixes])
         )
         below = (path for path in sorted(self.root.glob("*/*")) if path.suffix.lower() in SUFFIXES and path.is_file())
         if not hints and (path := next(below, None)) is not None:
-            hints = f" Found {path.relative_to(self.root)}: use its folder, and rename the table."
+            is_coco = path.name.startswith(COCO)
+            advice = "COCO's objects are not questions" if is_coco else "use its folder, and rename the table"
+            hints = f" Found {path.relative_to(self.root)}: {advice}."
+        elif not hints and any(path.suffix.lower() in PICTURES for path in self.root.glob("*/*")):
+            hints = " Found only images: name each in a row, with a question and an answer."
         raise TrainerError(
             "data",
             f"{self.root} has no examples.jsonl, .json, .csv, .tsv, .parquet or .arrow. Create one of them.{hints}",
@@ -99,14 +113,21 @@ class FolderDataset:
         tables = (path.name for path in self.root.iterdir() if path.name.lower() in TABLES)
         if others := sorted(set(tables) - {path.name for path in self.list_files}):
             guesses.append(f"{columns.listed(others)} is not read, because {first.name} exists.")
+        for alias, required in self._splits_and_aliases[1].items():
+            guesses.append(f"The column {columns.printable(alias, 60)} is read as the {required}.")
         return tuple(note for note in guesses if note)
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
         """The splits in the table. Raises TrainerError if a required column is in no row, or if there are no rows."""
+        return self._splits_and_aliases[0]
+
+    @cached_property
+    def _splits_and_aliases(self) -> tuple[tuple[str, ...], dict[str, str]]:
+        """The splits in the table, and the required columns for which others stand."""
         columns_found = Columns(" and ".join(map(str, self.list_files[:2])), "Use these names for the columns.")
         given_splits, faults = set(), dict[str, None]()
-        for item in self._items():
+        for item in self._items({}):
             if item.fault:
                 faults[item.fault] = None
             if item.row is not None:
@@ -115,14 +136,14 @@ class FolderDataset:
         if not columns_found.found:
             details = f" ({', '.join(faults)})" if faults else ""
             raise TrainerError("data", f"{self.list_files[0]} has no row that can be read{details}. Check the file.")
-        columns_found.check()
-        return tuple(split for split in SPLITS if split in given_splits) or SPLITS[:1]
+        columns_found.check(by_alias=True)
+        return tuple(split for split in SPLITS if split in given_splits) or SPLITS[:1], columns_found.aliases
 
     def read(self, split: str) -> Iterator[Example | Skipped]:
         """Yield rows in file order; invalid rows and those of unknown splits are counted with the first split."""
         seen_keys: set[str] = set()
         is_first = split == self.splits[0]
-        for number, item in enumerate(self._items()):
+        for number, item in enumerate(self._items(self._splits_and_aliases[1])):
             if item.row is None:
                 if is_first and item.fault:
                     yield Skipped(item.fault, f"row {number + 1}")
@@ -148,14 +169,15 @@ class FolderDataset:
     def _shards(self) -> Any:
         return parquet.read_shards(self.list_files, str(self.root))
 
-    def _items(self) -> Iterator[_Item]:
+    def _items(self, aliases: Mapping[str, str]) -> Iterator[_Item]:
         if not self._is_parquet:
             for record in Table(self.list_files[0]).records():
-                yield _Item(record.row, record.fault)
+                row = record.row if record.row is None else columns.rename_keys(record.row, aliases)
+                yield _Item(row, record.fault)
             return
         for cells, again in rows(self._shards, ""):
             assert again is not None
-            yield _Item(columns.rename_keys(cells), "", partial(_cell_of, again))
+            yield _Item(columns.rename_keys(cells, aliases), "", partial(_cell_of, again, aliases))
 
     def _raw_example(self, key: str, item: _Item, place: str) -> RawExample:
         row = item.row or {}
@@ -176,8 +198,8 @@ def _split(row: Mapping[str, Any]) -> str:
     return "val" if split in ("validation", "valid", "dev") else split
 
 
-def _cell_of(again: Callable[[], Any]) -> object:
-    return cell(columns.rename_keys(again()))
+def _cell_of(again: Callable[[], Any], aliases: Mapping[str, str]) -> object:
+    return cell(columns.rename_keys(again(), aliases))
 
 
 def cell(row: Mapping[str, Any]) -> object:

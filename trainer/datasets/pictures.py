@@ -29,6 +29,10 @@ WEB = "image is a web address: download it and use its path"
 PRINTED = "image is the printed form of an object, without pixels: save it as a file and use its path"
 MOST_TEXT = 64 * 1024**2
 _WEB = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+MOST_PATHS = 10_000
+_FILE = r"[^;,|\n]+\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|ppm)\s*"
+_PATHS = re.compile(rf"{_FILE}(?:[;,|\n]{_FILE})+", re.IGNORECASE)
+"""Several paths in one cell, as people write them in a spreadsheet."""
 _PRINTED = re.compile(r"\s*(?:<[\w.]+ .*at 0x[0-9A-Fa-f]+>|array\(|tensor\()", re.DOTALL)
 """How Python prints images and arrays, which is all that many tables store of them."""
 _DATA = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
@@ -51,6 +55,8 @@ def several(cell: object) -> list[Any]:
     """Return the images in a cell: none if it is missing, those in a list, or the single one."""
     if isinstance(cell, str):
         cell = _parsed(cell)
+    if isinstance(cell, str) and len(cell) <= MOST_PATHS and _PATHS.fullmatch(cell):
+        return [path.strip() for path in re.split("[;,|\n]", cell)]
     if isinstance(cell, np.ndarray) and cell.ndim == 0:
         cell = cell.item()
     if values.is_absent(cell):

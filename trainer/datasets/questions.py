@@ -17,12 +17,17 @@ NOT_COUNTING = "not a counting question"
 NO_COUNT = "answer is not a whole number"
 BLANK = "question is blank"
 NO_TEXT = "question is not a text"
+TOO_LARGE = "answer has more than nine digits"
 REPEATED = "question_id is a duplicate"
 NO_OBJECT = "row is not an object"
 
 _DIGITS = re.compile("([0-9]{1,4000})(?:[.]0+|,0{1,2})?")
 """Python refuses to parse longer numbers. `1,000` is not a count, because it may mean 1 or 1000."""
 
+_PLACEHOLDER = re.compile(r"\s*<\|?(?:image|img|image_pad|vision_start|vision_end)(?:[_ ]?[0-9]{1,3})?\|?>\s*")
+"""The places of images in the text of chats; the prompt has its own, and another one would count as an image."""
+_LARGEST = 10**9 - 1
+"""The largest count that a completion can answer."""
 _SCIENTIFIC = re.compile("[0-9]{1,30}(?:[.][0-9]{0,30})?e[+-]?[0-9]{1,2}")
 """Text as NumPy prints it."""
 
@@ -57,16 +62,23 @@ def example(dataset: str, split: str, raw: RawExample) -> Example | Skipped:
         return Skipped(BLANK, where)
     if not isinstance(raw.question, str):
         return Skipped(NO_TEXT, f"{where}: {type(raw.question).__name__}")
+    question = raw.question
+    if _PLACEHOLDER.search(question):
+        question = _PLACEHOLDER.sub(" ", question).strip()
+    if not question:
+        return Skipped(BLANK, where)
     answer = count(raw.answer)
     if answer is None:
         return Skipped(NO_COUNT, f"{where}: {str(raw.answer)[:60]}")
+    if answer > _LARGEST:
+        return Skipped(TOO_LARGE, f"{where}: {str(raw.answer)[:60]}")
     if not raw.pictures:
         return Skipped(MISSING, where)
     return Example(
         dataset=dataset,
         split=split,
         key=raw.key,
-        question=raw.question,
+        question=question,
         answer=answer,
         pictures=raw.pictures,
         reference=raw.reference,

@@ -55,6 +55,8 @@ def open_source(config: DataConfig) -> Opened:
         root = Path(config.path).expanduser() if config.path else None
         return Opened(PythonFile(config.dataset, root), None)
     root, revision = (Path(config.path).expanduser(), None) if config.path else _fetch(config)
+    if paths.is_file(root):
+        raise TrainerError("data", f"{root} is a file. Set data.path to its folder.")
     if not paths.is_dir(root):
         raise TrainerError("data", f"The folder {root} does not exist. Check data.path.")
     if config.dataset == "quantity-23k":

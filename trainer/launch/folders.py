@@ -12,7 +12,8 @@ from pathlib import Path
 from store.db import ownership
 from store.db.engine import Store, StoreError
 from store.db.rows import CheckpointRow, RunDetail
-from store.db.states import Launcher
+from store.db.states import JobState, Launcher
+from store.evaluations.records import list_evaluations
 from store.events import add_event, list_checkpoints, move_checkpoints
 from store.runs import describe_run, get_run
 from trainer.models.checkpoints import START, WEIGHTS
@@ -100,6 +101,11 @@ def why_not_resumed(store: Store, run: RunDetail, launcher: str = Launcher.LOCAL
         return f"{run.name} has no training to resume. Evaluate it instead."
     if "recorded" in run.config:
         return f"{run.name} was recorded from a script. Start that script again."
+    if _is_complete(store, run):
+        return (
+            f"{run.name} is finished, up to step {run.max_steps}. To train it further, launch a new run from its "
+            f"adapter, with model.adapter={run.uid}, or branch it on its page."
+        )
     if launcher == Launcher.RAY or last_checkpoint(store, run) is not None:
         return None
     rows = [row for row in list_checkpoints(store, run.id) if row.kind == "last"]
@@ -108,6 +114,16 @@ def why_not_resumed(store: Store, run: RunDetail, launcher: str = Launcher.LOCAL
     if run.output_dir and ownership.owns(store, run.uid, Path(run.output_dir)):
         return None
     return f"{run.name} has no checkpoint on this machine. Clone it to launch it again."
+
+
+def _is_complete(store: Store, run: RunDetail) -> bool:
+    """Return whether a run has finished its last update and its test, so that resuming it would only test it again."""
+    if run.job is None or (run.job.kind, run.job.state) != ("train", JobState.FINISHED):
+        return False
+    if run.max_steps is None or run.step < run.max_steps:
+        return False
+    is_tested = any(each.kind == "test" and each.ended_at for each in list_evaluations(store, run.id))
+    return is_tested or run.config.get("data", {}).get("test_examples") == 0
 
 
 def why_not_evaluated(store: Store, run: RunDetail) -> str | None:

@@ -36,6 +36,27 @@ def data_folder(store: Store) -> Path:
     return store.folder
 
 
+def queue_lock(store: Store) -> Path:
+    """Return the file that this host's worker locks as long as it lives."""
+    return data_folder(store) / private.LOCKS / f"queue-{identity.host()}.lock"
+
+
+def drains(store: Store, process: Identity) -> bool:
+    """Return whether a live process of this host is the worker of this database: it has the queue's lock open.
+
+    In a copied database, the worker is that of the original. The files of other users' processes cannot be seen; these
+    count as workers. Processes that share a server need not share a folder, so that only the file's name counts there.
+    """
+    lock, is_file = Path(os.path.realpath(queue_lock(store))), store.file is not None
+    try:
+        found = [Path(each.path) for each in psutil.Process(process.pid).open_files()]
+    except psutil.AccessDenied:
+        return True
+    except psutil.NoSuchProcess:
+        return False
+    return lock in found if is_file else any(each.parts[-2:] == lock.parts[-2:] for each in found)
+
+
 def log_path(store: Store, run_uid: str) -> Path:
     return ownership.folder_of(store, run_uid) / "log.txt"
 
@@ -112,11 +133,16 @@ def kill(process: Identity, job_uid: str) -> None:
     sweep(job_uid)
 
 
-def kill_alone(process: Identity) -> None:
-    """Send SIGKILL to one process; its children survive."""
-    with suppress(*_OUT_OF_REACH):
+def kill_alone(process: Identity) -> bool:
+    """Send SIGKILL to one process; its children survive. Return False if it belongs to another user."""
+    try:
         if identity.is_alive(process):
             os.kill(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        return False
+    return True
 
 
 def find(job_uid: str) -> Identity | None:

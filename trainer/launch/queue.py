@@ -41,9 +41,9 @@ PATIENCE_SECONDS = 600.0
 
 def work(store: Store, *, idle: float = IDLE_SECONDS) -> None:
     """Drain the queue. Return after `idle` seconds without work, or at once if this host has another worker."""
-    lock = private.lock_folder(local.data_folder(store)) / f"queue-{identity.host()}.lock"
+    private.lock_folder(local.data_folder(store))
     try:
-        with FileLock(lock, timeout=LOCK_SECONDS, mode=private.FILE):
+        with FileLock(local.queue_lock(store), timeout=LOCK_SECONDS, mode=private.FILE):
             _drain(store, idle)
     except Timeout:
         say("another worker drains this queue")

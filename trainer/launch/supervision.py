@@ -41,13 +41,15 @@ class Supervisor:
     def _look_here(self) -> list[str]:
         """Check this host. A live worker closes jobs itself, because only it learns their exit codes."""
         worker = get_worker(self.store, identity.host())
-        if worker is not None and identity.is_alive(identity_of(worker)):
+        is_alive = worker is not None and identity.is_alive(identity_of(worker))
+        if worker is not None and is_alive and local.drains(self.store, identity_of(worker)):
             return self._end_frozen(worker)
         closed = endings.close_gone(self.store)
         jobs = list_jobs(self.store, open_only=True)
         queued = any(job.state == JobState.QUEUED and job.launcher == Launcher.LOCAL for job in jobs)
-        # Only if there was a worker before: viewing a shared database must not make this host run its jobs.
-        if queued and worker is not None and time.monotonic() - self._started_at > RESTART_SECONDS:
+        # Only if there was a worker before: viewing a shared database must not make this host run its jobs, nor must
+        # viewing a copy, which names the live worker of the original.
+        if queued and worker is not None and not is_alive and time.monotonic() - self._started_at > RESTART_SECONDS:
             self._started_at = time.monotonic()
             local.start_worker(self.store)
             closed.append("The worker of this host had died; another was started.")
@@ -69,14 +71,19 @@ class Supervisor:
             self._seen, self._moved_at = beat, now
         if now - self._moved_at < FROZEN_SECONDS:
             return []
-        local.kill_alone(identity_of(worker))
-        return [f"The worker of this host had no heartbeat for {FROZEN_SECONDS:g} s and was killed; its jobs continue."]
+        self._moved_at = now
+        silent = f"The worker of this host had no heartbeat for {FROZEN_SECONDS:g} s"
+        if local.kill_alone(identity_of(worker)):
+            return [f"{silent} and was killed; its jobs continue."]
+        return [f"{silent}. It belongs to another user, who has to end process {worker.pid}."]
 
 
 def worker_lives(store: Store) -> bool:
-    """Return whether this host has a worker."""
+    """Return whether this host has a worker of this database."""
     worker = get_worker(store, identity.host())
-    return worker is not None and identity.is_alive(identity_of(worker))
+    if worker is None or not identity.is_alive(identity_of(worker)):
+        return False
+    return local.drains(store, identity_of(worker))
 
 
 def identity_of(worker: WorkerRow) -> Identity:

@@ -25,10 +25,12 @@ from transformers.models.auto import PROCESSOR_MAPPING
 from trainer.models import chat_template, hub
 from trainer.patches import decoding_loop, pixels, prefix_sharing, quantized
 from trainer.patches.processors import image_only
+from trainer.spec import paths
 from trainer.spec.config import TINY, TINY_BOARD, LoraConfig, ModelConfig
 from trainer.spec.errors import TrainerError
 
-TINY_FOLDER = Path(__file__).parents[1] / "tiny" / "base"
+ROOT = Path(__file__).parents[2]
+TINY_FOLDER = ROOT / "trainer" / "tiny" / "base"
 _EMBEDDED = {TINY: TINY_FOLDER, TINY_BOARD: TINY_FOLDER.with_name("board")}
 LANGUAGE_PROJECTIONS = r".*\b(text_model|language_model)\b.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 """By path, not by suffix, because the vision towers of SmolVLM and Qwen2.5-VL have projections of the same names."""
@@ -67,6 +69,17 @@ def dtype_of(config: ModelConfig) -> torch.dtype:
 def location(config: ModelConfig) -> str:
     """Return the folder or hub id to load from."""
     return str(_EMBEDDED.get(config.id, config.id))
+
+
+def public_name(config: ModelConfig) -> str:
+    """Return what others call the base model: an embedded model's own name, a hub id, or the name of a local folder."""
+    return Path(config.id).name if config.id not in _EMBEDDED and paths.is_dir(config.id) else config.id
+
+
+def public_location(config: ModelConfig) -> str:
+    """Return where others load the base from: for an embedded model its path in this project, or else its name."""
+    found = _EMBEDDED.get(config.id)
+    return public_name(config) if found is None else found.relative_to(ROOT).as_posix()
 
 
 def architecture(config: ModelConfig) -> Any:

@@ -16,6 +16,9 @@ To record your own training loop:
             if run.should_stop:                      # somebody pressed Stop
                 break
 
+A script for Weights & Biases also runs with `import vr1z as wandb`: its `init`, `log`, `config`, `summary` and `finish`
+are recorded, and the log says what is not.
+
 Every record is first written to a folder, the journal: one line of JSON per record and one file per image
 (`docs/journal.md` of the project describes the format). From there it is sent to the dashboard whenever the dashboard
 can be reached. Set VR1Z_URL to the dashboard's address, and VR1Z_TOKEN to its token or VR1Z_TOKEN_FILE to a file that
@@ -55,9 +58,9 @@ from decimal import Decimal
 from numbers import Real
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, TypeVar, overload
 
-__all__ = ["Run", "record", "start"]
+__all__ = ["Run", "init", "record", "start"]
 
 JOURNAL_VERSION = 1
 URL = "http://127.0.0.1:8501"
@@ -495,14 +498,56 @@ def _numbers(values: Mapping[Any, Any]) -> dict[str, float | None]:
     return {_limit_name(name): _reward(value) for name, value in values.items()}
 
 
-def _settings(config: Any) -> dict[str, Any]:
-    """Return a configuration (a mapping, or an object with attributes) as JSON types."""
+def _items_of(config: Any) -> dict[str, Any]:
+    """Return the settings in a configuration: a mapping, or an object with attributes."""
     if config is None or isinstance(config, Mapping):
-        return dict(plain(config or {}))
+        return {str(name): value for name, value in (config or {}).items()}
     if isinstance(config, tuple) and hasattr(config, "_asdict"):
-        return dict(plain(config._asdict()))
+        return dict(config._asdict())
     has_fields = any(hasattr(config, attribute) for attribute in ("__dict__", "__slots__"))
-    return dict(plain(_fields(config) if has_fields else {"config": config}))
+    return _fields(config) if has_fields else {"config": config}
+
+
+class Settings(dict):
+    """A dict whose items are attributes, too. `changed` is called after each change."""
+
+    def __init__(self, values: Mapping[str, Any], changed: Callable[[], object]) -> None:
+        super().__init__(values)
+        object.__setattr__(self, "_changed", changed)
+
+    def update(self, *given: Any, **named: Any) -> None:
+        """Set items from mappings or objects with attributes. Every change is allowed, as with `allow_val_change`."""
+        named.pop("allow_val_change", None)
+        for values in (*given, named):
+            super().update(_items_of(values))
+        self._changed()
+
+    def setdefault(self, name: Any, default: Any = None) -> Any:
+        if name not in self:
+            self[name] = default
+        return self[name]
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self)
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        super().__setitem__(str(name), value)
+        self._changed()
+
+    def __delitem__(self, name: Any) -> None:
+        super().__delitem__(name)
+        self._changed()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return self[name]
+        raise AttributeError(f"There is no {name!r} here, only {', '.join(map(str, self)) or 'nothing'}.")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)  # a copy is not recorded
 
 
 _ALGORITHMS = ("method", "algorithm", "algo", "rl_algorithm", "adv_estimator", "advantage_estimator")
@@ -986,6 +1031,16 @@ def _loss_record(count: int, reason: str = "") -> dict[str, Any]:
     return {"type": "event", "kind": "recording_failed", "message": message, "at": time.time()}
 
 
+class _Mute(Courier):
+    """Takes and delivers nothing."""
+
+    def take(self, record: Mapping[str, Any], images: Sequence[bytes] = ()) -> None:
+        pass
+
+    def wait(self, seconds: float) -> bool:
+        return True
+
+
 def deliver_left(parent: Path, own_uid: str, dashboard: Any) -> None:
     """Deliver the journals in a folder that killed scripts left behind, except the caller's own.
 
@@ -1384,7 +1439,7 @@ def metrics(logs: Mapping[str, Any]) -> dict[str, float | None]:
     return values
 
 
-def summary(logs: Mapping[str, Any]) -> dict[str, float | None]:
+def summary_of(logs: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the summary in a training's last log entry."""
     return {name: value for name, value in flat_numbers(logs) if name in SUMMARY_KEYS}
 
@@ -1637,8 +1692,11 @@ class Run(Guarded):
         model: str = "unknown",
         grammar: str | None = None,
         weights: Mapping[str, Any] | None = None,
+        labels: Mapping[str, Any] | None = None,
+        is_muted: bool = False,
         **columns: Any,
     ) -> None:
+        """`labels` are recorded with the configuration. A muted run records nothing."""
         self.uid = secrets.token_hex(5)
         self.folder = folder / f"{PREFIX}{self.uid}"
         if grammar not in (None, *GRAMMARS):
@@ -1647,7 +1705,14 @@ class Run(Guarded):
             )
             grammar = None
         self.grammar = grammar
-        settings = _settings(config)
+        self._labels = dict(labels or {})
+        self.config = Settings(_items_of(config), self._tell_config)
+        """The script's configuration; changes to it are recorded."""
+        self.summary = Settings({}, self._tell_summary)
+        """What the script says of the whole run, such as its best accuracy; changes to it are recorded."""
+        self.step = 0
+        """The step at which `log` records if it is given none."""
+        settings = plain({**self._labels, **self.config})
         method = method or _method_of_settings(settings)
         self._is_named = method is not None
         self._weights = _numbers(weights or {})
@@ -1660,7 +1725,7 @@ class Run(Guarded):
             "reward_weights": self._weights,
             **_columns(columns),
         }
-        self._courier = Courier(self.uid, Journal(self.folder), dashboard or Dashboard())
+        self._courier = (_Mute if is_muted else Courier)(self.uid, Journal(self.folder), dashboard or Dashboard())
         self._examples: OrderedDict[str, None] = OrderedDict()
         """Keys of recently recorded examples."""
         self._groups: tuple[int, int] = (-1, 0)
@@ -1682,22 +1747,42 @@ class Run(Guarded):
         """Address of the run's page; empty until the dashboard has answered."""
         return self._courier.dashboard.page(self._courier.run) if self._courier.run else ""
 
-    def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Record metrics of update `step`: numbers of any kind; nested mappings become `outer/inner`."""
+    @property
+    def id(self) -> str:
+        return self.uid
+
+    @property
+    def dir(self) -> str:
+        """The folder of the journal."""
+        return str(self.folder)
+
+    @property
+    def name(self) -> str:
+        return str(self._run["name"])
+
+    @name.setter
+    def name(self, name: Any) -> None:
+        self._run["name"] = _limit_name(name)
+        self.guarded(lambda: self.describe({"name": self._run["name"]}))
+
+    @overload
+    def log(self, step: int, values: Mapping[str, Any]) -> None: ...
+
+    @overload
+    def log(self, values: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None: ...
+
+    def log(self, *given: Any, **named: Any) -> None:
+        """Record metrics of update `step`: numbers of any kind; nested mappings become `outer/inner`.
+
+        `log(step, values)` and `log(values, step)` mean the same. Without a step, calls count up from 0 or the latest
+        recorded step, as in Weights & Biases; after `commit=False` the next call is for the same step.
+        """
 
         def take() -> None:
-            if not isinstance(values, Mapping):
-                raise ValueError("metrics must be a dict, such as {'loss': 0.5}")
-            parsed = [(name, value, parse_number(value)) for name, value in flatten(values)]
-            self.record(
-                _step_record(
-                    step, {name: number for name, value, number in parsed if _is_number_or_missing(value, number)}
-                )
-            )
-            if excluded := [name for name, value, number in parsed if not _is_number_or_missing(value, number)]:
-                self.report_problem(
-                    f"These metrics are left out because they are not numbers: {', '.join(excluded[:10])[:500]}."
-                )
+            values, step, commit = _log_arguments(given, named)
+            place = self.step if step is None else step
+            self.step = max(self.step, place) + bool(step is None if commit is None else commit)
+            self._log(place, values)
 
         self.guarded(take)
 
@@ -1723,6 +1808,7 @@ class Run(Guarded):
         """
 
         def take() -> None:
+            self.step = max(self.step, _update_number(step))
             texts = [completion_text(each) for each in ([completions] if isinstance(completions, str) else completions)]
             self._group(
                 step,
@@ -1744,13 +1830,24 @@ class Run(Guarded):
         """
         self.guarded(lambda: self._evaluation(step, benchmark, rows, greedy))
 
-    def finish(self, state: str = "finished", error: str | None = None) -> None:
-        """End the run as `finished`, `stopped` or `failed`, and wait briefly until everything is delivered."""
-        self.end(state, error)
+    def finish(self, state: Any = "finished", error: str | None = None, *, exit_code: Any = None, **_: Any) -> None:
+        """End the run as `finished`, `stopped` or `failed`, and wait briefly until everything is delivered.
+
+        An exit code may be given instead: 0 is `finished`, any other is `failed`.
+        """
+        code = state if isinstance(state, int) else exit_code
+        if code is not None:
+            state = "failed" if code else "finished"
+        self.end("finished" if state is None else state, error)
         self.settle()
 
     def __enter__(self) -> Run:
         return self
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return _missing(name, "A run of vr1z")
 
     def __exit__(self, kind: Any, error: Any, _: Any) -> None:
         if error is None:
@@ -1771,7 +1868,7 @@ class Run(Guarded):
 
         If it answers, also deliver the journals that earlier scripts left in this folder.
         """
-        if self._courier.is_forked:
+        if self._courier.is_forked or isinstance(self._courier, _Mute):
             return
         self._courier.wait(GREET_SECONDS)
         if not self._courier.is_away and self._courier.refusal is None:
@@ -1879,6 +1976,34 @@ class Run(Guarded):
         self._run.update(_columns(columns))
         self._courier.take({**record, "run": self._run, **origin})
 
+    def _tell_config(self) -> None:
+        def tell() -> None:
+            settings = plain({**self._labels, **self.config})
+            columns: dict[str, Any] = {"config": settings}
+            if not self._is_named and (method := _method_of_settings(settings)):
+                self._is_named = True
+                columns["method"] = method
+            self.describe(columns)
+
+        self.guarded(tell)
+
+    def _tell_summary(self) -> None:
+        self.guarded(lambda: self.describe({}, {"summary": dict(self.summary)}))
+
+    def _log(self, step: int, values: Mapping[Any, Any]) -> None:
+        read = [(name, value, parse_number(value)) for name, value in flatten(values)]
+        self.record(
+            _step_record(step, {name: number for name, value, number in read if _is_number_or_missing(value, number)})
+        )
+        none = [(name, value) for name, value, number in read if not _is_number_or_missing(value, number)]
+        if media := [name for name, value in none if _is_media(value)]:
+            self.report_problem(
+                f"Pictures and tables in metrics are left out: {_listed(media)}. Record prompts, pictures and answers "
+                "with run.group(step, prompt, images, completions) or run.evaluation(step, benchmark, rows)."
+            )
+        if other := [name for name, value in none if not _is_media(value)]:
+            self.report_problem(f"These metrics are left out because they are not numbers: {_listed(other)}.")
+
     def _group(
         self,
         step: int,
@@ -1984,6 +2109,22 @@ class Run(Guarded):
             )
 
 
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:10])[:500]
+
+
+def _log_arguments(given: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, int | None, Any]:
+    """Return values, step (None to count up) and `commit` from the arguments of `log`. Raises ValueError."""
+    first, second, third, *_ = (*given, None, None, None)
+    is_step_first = bool(given) and not isinstance(first, Mapping)
+    values = first if given and not is_step_first else named.get("values", named.get("data", second))
+    step = first if is_step_first else named.get("step", second if given else None)
+    if not isinstance(values, Mapping):
+        raise ValueError("metrics must be a dict, such as {'loss': 0.5}")
+    is_counted = step is None and not is_step_first
+    return values, None if is_counted else _update_number(step), named.get("commit", third)
+
+
 def _step_record(step: int, values: Mapping[str, float | None], at: float | None = None) -> dict[str, Any]:
     metrics = {_limit_name(name): _finite(value) for name, value in values.items()}
     return {"type": "step", "step": _update_number(step), "at": time.time() if at is None else at, "metrics": metrics}
@@ -2041,21 +2182,18 @@ def start(
 ) -> Run:
     """Start recording a run of your own training loop, named `name`.
 
-    With several processes, as `torchrun` starts them, each one that calls this has its own run; from the second one on,
-    the rank is part of the name.
+    With several processes, as `torchrun`, `srun` and `mpirun` start them, each one that calls this has its own run;
+    from the second one on, the rank is part of the name.
 
     `grammar` says how completions are parsed: `ours` (`<think>`, `<answer>`), `boxed` (`\\boxed{…}`) or `none`; by
     default it is detected from the prompts. `method` is a short word (`grpo`, `rloo`, `ppo`); by default it is the
     `algorithm` in `config`, or becomes `rl` with the first group that has rewards. `weights` are the weights of the
     rewards, 1 by default. The journal is written to `folder`.
     """
-    name = _name_with_rank(name)
-    if "IPython" in sys.modules and (earlier := _RUNS_BY_NAME.get(str(name))) is not None:
-        earlier.end("stopped", "The notebook cell was run again.")
-    run = _RUNS_BY_NAME[str(name)] = Run(
+    return _start(
         name,
-        folder=Path(folder).absolute(),
-        dashboard=Dashboard(url),
+        folder=folder,
+        url=url,
         config=config,
         method=method,
         model=model,
@@ -2064,6 +2202,14 @@ def start(
         max_steps=max_steps,
         seed=seed,
     )
+
+
+def _start(name: Any, *, folder: str | Path = "vr1z-journals", url: str | None = None, **told: Any) -> Run:
+    name = _name_with_rank(name)
+    earlier = _RUNS_BY_NAME.pop(str(name), None)
+    if "IPython" in sys.modules and earlier is not None:
+        earlier.end("stopped", "The notebook cell was run again.")
+    run = _RUNS_BY_NAME[str(name)] = Run(name, folder=Path(folder).absolute(), dashboard=Dashboard(url), **told)
     run.begin()
     run.greet()
     return run
@@ -2073,11 +2219,152 @@ _RUNS_BY_NAME: dict[str, Run] = {}
 """This process's latest run of each name."""
 
 
+RANKS = (
+    ("RANK", "WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_NTASKS"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+)
+"""Variables in which `torchrun`, `srun` and `mpirun` tell a process its rank and the number of processes."""
+
+
 def _name_with_rank(name: Any) -> Any:
     """Return a run's name with this process's rank, unless it is the first, as each process records its own run."""
-    rank = os.environ.get("RANK", "0").strip()
-    is_other = rank.isdigit() and int(rank) > 0 and os.environ.get("WORLD_SIZE", "1").strip() not in ("", "1")
-    return f"{name} (rank {int(rank)})" if is_other else name
+    told = ((os.environ.get(rank, "").strip(), os.environ.get(size, "").strip()) for rank, size in RANKS)
+    rank, size = next(((rank, size) for rank, size in told if rank.isdigit() and size.isdigit()), ("0", "1"))
+    return f"{name} (rank {int(rank)})" if int(rank) > 0 and int(size) > 1 else name
+
+
+# ---- The calls of Weights & Biases, for scripts with `import vr1z as wandb` ------------------------------------------
+
+MEDIA = ("Image", "Table", "Histogram", "Video", "Audio", "Html", "Object3D", "Molecule", "Plotly", "Artifact")
+"""Classes of Weights & Biases whose objects can be made, but are not recorded."""
+IDLE = {
+    **dict.fromkeys(("save", "log_artifact", "log_model", "log_code", "link_artifact"), "files are not recorded"),
+    "define_metric": "curves are drawn over the step",
+    "alert": "VR1Z_WEBHOOK of the dashboard tells of the end of runs",
+    **dict.fromkeys(("watch", "unwatch"), "log norms of gradients as metrics"),
+    **dict.fromkeys(("login", "setup", "mark_preempting"), "it is not needed"),
+}
+"""Functions of Weights & Biases that have no effect here, with the reason."""
+
+
+class _Unrecorded:
+    """Stands for a picture, a table or a file of Weights & Biases. Its methods do nothing."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *_, **__: None
+
+
+def _is_media(value: Any) -> bool:
+    """Return whether a logged value is a picture, a table or the like, or a list of them."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_is_media, value[:1]))
+    of_wandb = type(value).__module__.partition(".")[0] == "wandb"
+    return of_wandb or isinstance(value, _Unrecorded) or callable(getattr(value, "getbands", None))
+
+
+def _missing(name: str, who: str) -> Any:
+    """Return a function that does nothing, if Weights & Biases has one of this name. Raises AttributeError."""
+    if name in IDLE:
+
+        def idle(*_: Any, **__: Any) -> None:
+            _warn_once(f"{name} has no effect in vr1z: {IDLE[name]}.")
+
+        return idle
+    raise AttributeError(
+        f"{who} has no {name!r}. It stands in for wandb's init, log, config, summary and finish; for anything else, "
+        "import wandb beside it."
+    )
+
+
+def init(
+    project: Any = None,
+    *,
+    name: Any = None,
+    config: Any = None,
+    tags: Any = None,
+    notes: Any = None,
+    dir: Any = None,
+    mode: str | None = None,
+    reinit: Any = None,
+    **others: Any,
+) -> Run:
+    """Start recording a run with the arguments of `wandb.init`; those of `start` are accepted as well.
+
+    The run is called `name`, or else like the project. With `mode="disabled"` nothing is recorded. If this process has
+    an open run, that one is returned, unless `reinit` asks for a new one.
+    """
+    earlier = _latest()
+    if earlier is not None and earlier._is_open and reinit != "create_new":
+        if reinit in (None, False, "default", "return_previous") and "IPython" not in sys.modules:
+            _warn_once(
+                "init was called while a run was open, so that run goes on. Call finish before init for another."
+            )
+            if config is not None:
+                earlier.config.update(config)
+            return earlier
+        earlier.finish()
+    told = {each: others.pop(each) for each in [*others] if each in _OF_START}
+    if others.get("resume") or others.get("id"):
+        _warn_once("vr1z cannot resume a run of another process, so this is a new run.")
+    labels = {"project": project, **{each: others.get(each) for each in ("entity", "group", "job_type")}}
+    return _start(
+        name or project or Path(sys.argv[0] or "run").stem,
+        config=config,
+        folder=told.pop("folder", Path(dir or ".") / "vr1z-journals"),
+        labels={each: value for each, value in labels.items() if value is not None},
+        tags=[str(tag)[:MOST_TAGS] for tag in _image_list(tags or ()) if str(tag)][:MOST_TAGS],
+        note=None if notes is None else str(notes)[:MAX_TEXT_LENGTH],
+        is_muted=mode == "disabled",
+        **told,
+    )
+
+
+MOST_TAGS = 100
+"""Most tags of a run, and most characters of a tag."""
+_OF_START = ("folder", "method", "model", "grammar", "weights", "max_steps", "seed", "url")
+
+
+def log(*given: Any, **named: Any) -> None:
+    """Record metrics of the latest run, like `Run.log`."""
+    run = _latest()
+    if run is None:
+        _warn_once("Nothing is recorded, because log was called before init.")
+    else:
+        run.log(*given, **named)
+
+
+def finish(exit_code: Any = None, **_: Any) -> None:
+    """End the latest run, like `Run.finish`."""
+    run = _latest()
+    if run is not None:
+        run.finish(exit_code=exit_code)
+
+
+def _latest() -> Run | None:
+    """Return the run that this process started last."""
+    return next(reversed(_RUNS_BY_NAME.values()), None)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        run = _latest() if name in ("run", "config", "summary") else None
+        if name == "run":
+            return run if run is not None and run._is_open else None
+        if name in ("config", "summary"):
+            return (
+                getattr(run, name) if run is not None else Settings({}, lambda: _warn_once("Call init before config."))
+            )
+        if name in MEDIA:
+            return _Unrecorded
+        return _missing(name, "vr1z")
 
 
 # ---- Trainers -------------------------------------------------------------------------------------------------------
@@ -2143,6 +2430,20 @@ class TrainerRecorder(Gatherer):
         """Uid of the run in the dashboard; empty until the dashboard has answered."""
         return self.run._courier.run
 
+    def log(self, *given: Any, **named: Any) -> None:
+        """Record metrics of your own, like `Run.log`; without a step, they are those of the present update."""
+        self.run.step = max(self.run.step, _or_default(0, lambda: int(self._trainer.state.global_step)))
+        self.run.log(*given, **named)
+        self.run.step = 0
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return what else the run has, such as `config`, `summary` and `url`."""
+            if name.startswith("_") or name == "run":
+                raise AttributeError(name)
+            return getattr(self.run, name)
+
     def keep(self, generation: Generation) -> None:
         def take() -> None:
             rows = {row.key: row for row in generation.rows if row is not None}
@@ -2169,7 +2470,7 @@ class TrainerRecorder(Gatherer):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
         super().on_log(args, state, control, logs, **others)
         if logs and self._is_training and is_summary(logs):
-            self.guarded(lambda: self.run.describe({}, {"summary": summary(logs)}))
+            self.guarded(lambda: self.run.describe({}, {"summary": summary_of(logs)}))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         super().on_train_end(args, state, control)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from store.db.redaction import redacted
 from store.db.values import flat
-from trainer.spec import faults, presets, yaml_text
+from trainer.spec import faults, paths, presets, yaml_text
 
 BUILT_IN_REWARDS = ("format", "accuracy", "steps", "keyword", "cosine", "random")
 NEEDS_THINKING = ("steps", "keyword", "cosine")
@@ -107,6 +107,10 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
+        if self.dataset not in DATASETS and paths.is_dir(self.dataset):
+            raise ValueError(
+                f"data.dataset: {self.dataset!r} is a folder. Use the dataset `folder` with data.path={self.dataset}."
+            )
         if self.dataset not in DATASETS and ".py:" not in self.dataset:
             raise ValueError(
                 f"data.dataset: unknown dataset {self.dataset!r}. Choose one of {', '.join(DATASETS)} "

@@ -22,6 +22,8 @@ _REQUIREMENTS = {
     "tuple": "must be a list",
 }
 """Wording of a pydantic error type, or of all types with that first word."""
+ALIKE = 0.6
+"""Least likeness of a field that is offered instead of an unknown one, as in `difflib.get_close_matches`."""
 _BOUNDS = ("greater_than_equal", "greater_than", "less_than_equal", "less_than", "finite_number")
 
 
@@ -44,11 +46,22 @@ def sentence(fault: Any, fields: Callable[[], list[str]]) -> str:
 
 
 def no_such_field(where: str, fields: list[str]) -> str:
-    close = difflib.get_close_matches(where, fields, n=1) or [key for key in fields if key.endswith(f".{where}")]
+    close = _closest(where, fields)
     above = where[: where.rfind(".") + 1]
     siblings = dict.fromkeys(
         above + key.removeprefix(above).partition(".")[0] for key in fields if key.startswith(above)
     )
     choice = f"Choose one of {', '.join(siblings)}." if siblings else "Remove it."
-    advice = f"Did you mean {close[0]}?" if close else choice
+    advice = f"Did you mean {close}?" if close else choice
     return f"{where}: unknown field. {advice}"
+
+
+def _closest(where: str, known: list[str]) -> str | None:
+    """Return the known field whose path, or whose last part, is most like `where`; None if none is like it."""
+
+    def likeness(key: str) -> tuple[float, float]:
+        whole, last = (difflib.SequenceMatcher(None, where, each).ratio() for each in (key, key.rpartition(".")[2]))
+        return max(whole, last), whole
+
+    best = max(known, key=likeness, default=None)
+    return best if best is not None and likeness(best)[0] >= ALIKE else None

@@ -67,13 +67,18 @@ def mean(scores: Scores, images: Images) -> Estimate:
     return _estimate(scores, np.zeros((1, scores.shape[1])), images)
 
 
-def over_seeds(values: Sequence[float]) -> Estimate | None:
-    """Return the mean of one value per seed with Student's 95 % interval; None for fewer than two seeds."""
+def over_seeds(values: Sequence[float], *, share: bool = False) -> Estimate | None:
+    """Return the mean of one value per seed with Student's 95 % interval; None for fewer than two seeds.
+
+    The interval of a `share` is cut off at 0 and 1, which excludes only values that the mean cannot have.
+    """
     if len(values) < 2:
         return None
     each = np.asarray(values, float)
     half = float(t.isf((1 - LEVEL) / 2, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
-    return Estimate(float(each.mean()), float(each.mean()) - half, float(each.mean()) + half)
+    mean = float(each.mean())
+    low, high = (mean - half, mean + half) if not share else (max(0.0, mean - half), min(1.0, mean + half))
+    return Estimate(mean, low, high)
 
 
 def seeds_differ_p(first: Sequence[float], second: Sequence[float]) -> float | None:

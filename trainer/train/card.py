@@ -9,15 +9,18 @@ from typing import Any
 import yaml
 
 from store.db.rows import EvaluationRow, RunDetail
+from trainer.spec import config as configs
 
 LICENSE = (
     "No licence is stated here; it depends on the base model, the data and your own choice. "
     "Replace this sentence before you publish the folder."
 )
+EMBEDDED = "which Vision-R1-Zero contains in `{base}`"
+LOCAL = "from a local folder"
 _LOAD_ADAPTER = """from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-base = AutoModelForImageTextToText.from_pretrained({base!r}, revision={revision!r})
+base = AutoModelForImageTextToText.from_pretrained({base})
 model = PeftModel.from_pretrained(base, {folder!r})
 processor = AutoProcessor.from_pretrained({folder!r})"""
 _LOAD_MERGED = """from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -27,24 +30,30 @@ processor = AutoProcessor.from_pretrained({folder!r})"""
 
 
 def card(
-    run: RunDetail, evaluations: Sequence[EvaluationRow], *, base: str, step: int, folder: str, merged: bool
+    run: RunDetail, evaluations: Sequence[EvaluationRow], *, name: str, base: str, step: int, folder: str, merged: bool
 ) -> str:
-    """Return the text of README.md. `base` is the base model's location, and `step` is that of the checkpoint."""
+    """Return the text of README.md.
+
+    `name` and `base` are the base model's public name and location, and `step` is that of the checkpoint.
+    """
     revision = run.environment.get("model_revision")
+    config = {**run.config, "model": {**run.config.get("model", {}), "id": name}}
+    where = "" if revision else EMBEDDED.format(base=base) if name in configs.EMBEDDED else LOCAL
+    arguments = repr(base) + (f", revision={revision!r}" if revision else "")
     code = _LOAD_MERGED if merged else _LOAD_ADAPTER
     kind = "The full model with the adapter merged into it" if merged else "A LoRA adapter"
-    front = {"base_model": run.model, "library_name": "transformers" if merged else "peft"}
+    front = {"base_model": name, "library_name": "transformers" if merged else "peft"}
     parts = [
         f"---\n{_yaml(front | {'pipeline_tag': 'image-text-to-text', 'tags': ['vision-r1-zero', run.method]})}---",
         f"# {_plain(run.name)}",
         f"{kind}, trained by {run.method.upper()} to count in images; checkpoint of step {step}, run `{run.uid}`.",
-        f"Base model: {_plain(run.model)}, revision {revision or 'unknown (a local folder)'}.",
+        f"Base model: {_plain(name)}, {where or f'revision {revision}'}.",
         LICENSE,
-        f"## How to load it\n\n{_fenced(code.format(base=base, revision=revision, folder=folder), 'python')}",
+        f"## How to load it\n\n{_fenced(code.format(base=arguments, folder=folder), 'python')}",
         f"## Evaluation\n\n{_table(evaluations)}",
         f"## Prompt\n\nThe rendered prompt of one training example:\n\n{_fenced(run.prompt or '')}",
         f"## Data\n\n{_fenced(_yaml(run.config.get('data', {}) | _data_facts(run)), 'yaml')}",
-        f"## Configuration\n\n{_fenced(_yaml(run.config), 'yaml')}",
+        f"## Configuration\n\n{_fenced(_yaml(config), 'yaml')}",
         f"## Versions\n\n{_fenced(_yaml({k: v for k, v in run.environment.items() if k != 'data'}), 'yaml')}",
     ]
     return "\n\n".join(parts) + "\n"

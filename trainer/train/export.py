@@ -38,7 +38,8 @@ def export(store: Store, run_id: int, checkpoint: str, folder: Path, *, merge: b
     text = card.card(
         run,
         list_evaluations(store, run_id),
-        base=loading.location(config.model),
+        name=loading.public_name(config.model),
+        base=loading.public_location(config.model),
         step=saved.step,
         folder=folder.name,
         merged=merge,
@@ -60,7 +61,7 @@ def _make_empty(folder: Path) -> None:
 def _write_adapter(config: RunConfig, checkpoint: Path, folder: Path) -> None:
     shutil.copyfile(checkpoint / adapters.WEIGHTS, folder / adapters.WEIGHTS)
     shape = json.loads((checkpoint / adapters.SHAPE).read_text(encoding="utf-8"))
-    shape["revision"] = config.model.revision
+    shape |= {"base_model_name_or_path": loading.public_name(config.model), "revision": config.model.revision}
     (folder / adapters.SHAPE).write_text(json.dumps(shape, indent=2), encoding="utf-8")
     loading.load_processor(config.model).save_pretrained(folder)
 

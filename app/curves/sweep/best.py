@@ -77,7 +77,8 @@ def result_sentence(title: str, best: Ranked) -> str:
     if found is None:
         return f"{title} {format.number(best.setting.mean)} in one run: add a second seed to estimate the uncertainty."
     ends = f"{format.number(found.low)} to {format.number(found.high)}"
-    return f"{title} {format.number(found.value)}, 95 % interval {ends} over {n} seeds (Student's t)."
+    how = "Student's t" + (", cut off because a share lies between 0 and 1" if best.setting.is_cut_off else "")
+    return f"{title} {format.number(found.value)}, 95 % interval {ends} over {n} seeds ({how})."
 
 
 def caution_sentence(order: Sequence[Ranked]) -> str:

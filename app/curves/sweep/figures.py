@@ -36,6 +36,7 @@ class Sweep(NamedTuple):
     title: str
     results: Mapping[int, float]
     names: Mapping[int, str]
+    is_share: bool = False
 
 
 def scatter(
@@ -81,15 +82,16 @@ def _means(
 ) -> None:
     places = in_order(values[id] for id in ids)
     groups = [[sweep.results[id] for id in ids if values[id] == place] for place in places]
-    estimates = [over_seeds(each) for each in groups]
+    estimates = [over_seeds(each, share=sweep.is_share) for each in groups]
     figure.add_scatter(
         x=places if numeric else [plain(value_text(place)) for place in places],
         y=[float(np.mean(each)) for each in groups],
         mode="lines+markers",
         marker={"symbol": "line-ew-open", "size": 14, "color": colour},
         line={"color": colour, "width": 1.5},
-        error_y={"type": "data", "symmetric": True, "color": colour, "thickness": 1.5}
-        | {"array": [each.high - each.value if each else 0.0 for each in estimates]},
+        error_y={"type": "data", "symmetric": False, "color": colour, "thickness": 1.5}
+        | {"array": [each.high - each.value if each else 0.0 for each in estimates]}
+        | {"arrayminus": [each.value - each.low if each else 0.0 for each in estimates]},
         text=[f"n = {len(each)}" for each in groups],
         hovertemplate="mean %{y:.4~g}, %{text}<extra></extra>",
         showlegend=False,

@@ -17,6 +17,8 @@ FIRST_METRICS = ("test/accuracy", "val/accuracy", "probe/accuracy", "reward", "p
 """Metrics by which settings are ranked by default, in order of preference."""
 FALLING = ("loss", "kl", "grad_norm", "time/", "perplexity", "error")
 """A metric is better when lower if its name, or the part after its last slash, begins with one of these."""
+SHARES = ("accuracy", "share", "wellformed", "exact_match", "pass@", "maj@", "cos@", "frac_", "clip_ratio")
+"""A metric from 0 to 1 is a share of examples if its name has one of these."""
 SURE = 0.05
 
 Factors = dict[str, dict[int, Cell]]
@@ -30,6 +32,7 @@ class Setting(NamedTuple):
     """In the order of the factors."""
     runs: tuple[int, ...]
     results: tuple[float, ...]
+    is_share: bool = False
 
     @property
     def mean(self) -> float:
@@ -37,8 +40,13 @@ class Setting(NamedTuple):
 
     @property
     def interval(self) -> Estimate | None:
-        """Return Student's 95 % interval of the mean over seeds; None for a single run."""
-        return over_seeds(self.results)
+        """Return Student's 95 % interval of the mean over seeds, cut off for a share; None for a single run."""
+        return over_seeds(self.results, share=self.is_share)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Return whether the interval would reach beyond what a share can be."""
+        return self.interval != over_seeds(self.results)
 
 
 class Ranked(NamedTuple):
@@ -108,13 +116,15 @@ def label(factors: Mapping[str, Mapping[int, Cell]], values: Sequence[Cell]) -> 
     return " · ".join(parts) or "same settings"
 
 
-def settings(factors: Mapping[str, Mapping[int, Cell]], results: Mapping[int, float]) -> list[Setting]:
+def settings(
+    factors: Mapping[str, Mapping[int, Cell]], results: Mapping[int, float], *, is_share: bool = False
+) -> list[Setting]:
     """Return each combination of values with finite results, in the order of the runs."""
     groups: dict[tuple[Cell, ...], list[int]] = {}
     for id, result in results.items():
         if np.isfinite(result):
             groups.setdefault(tuple(values[id] for values in factors.values()), []).append(id)
-    return [Setting(values, tuple(ids), tuple(results[id] for id in ids)) for values, ids in groups.items()]
+    return [Setting(values, tuple(ids), tuple(results[id] for id in ids), is_share) for values, ids in groups.items()]
 
 
 def ranked(settings: Sequence[Setting], *, lower: bool) -> list[Ranked]:
@@ -139,6 +149,13 @@ def first_metric(recorded: Mapping[str, frozenset[int]]) -> str:
 def is_falling(metric: str) -> bool:
     """Return whether lower values of a metric are better, judged by its name."""
     return metric.startswith(FALLING) or metric.rpartition("/")[2].startswith(FALLING)
+
+
+def is_share(metric: str, results: Iterable[float]) -> bool:
+    """Return whether a metric is a share of examples, judged by its name and by its finite values."""
+    name = metric.rpartition("/")[2].lower()
+    is_named = any(word in name for word in SHARES)
+    return is_named and all(0.0 <= value <= 1.0 for value in results if np.isfinite(value))
 
 
 def first_aggregate(metric: str) -> str:

@@ -22,6 +22,8 @@ _MARKS = (
 _LATIN = ("cp1252", "cp1250")
 _OTHERS = ["cp1251", "cp1253", "cp1255", "cp1256", "cp874", "cp932", "gb18030", "cp949", "big5hkscs"]
 _WORD = re.compile(rb"[A-Za-z\x80-\xff]+")
+_KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
+"""Full-width kana, which only Japanese has; the library takes short Japanese texts for Korean ones."""
 _IN_WORD = re.compile(r"(?<=[^\W\d_])(?:[^\w\s\x00-\x7f\u2010-\u2026]|[\u00b2\u00b3\u00b9])(?=[^\W\d_])")
 """A symbol between letters, as in Polish or Czech text that is read as Western European."""
 
@@ -96,6 +98,9 @@ def _code_page(sample: bytes) -> str | None:
     """Guess a code page. Words with ASCII letters are Western or Central European; others are in another script."""
     words = b"".join(word for word in _WORD.findall(sample) if not word.isascii())
     if sum(letter >= 0x80 for letter in words) > 0.75 * len(words):
+        japanese = _decoded(sample, "cp932") or ""
+        if len(_KANA.findall(japanese)) > 0.05 * len(japanese):
+            return "cp932"
         # The library distinguishes scripts well, but languages of the same script badly.
         from charset_normalizer import from_bytes
 

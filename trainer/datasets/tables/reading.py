@@ -20,6 +20,7 @@ from trainer.datasets.tables.rows import by_columns
 from trainer.spec.errors import TrainerError
 
 KNOWN = frozenset(("question", "answer", "image", "images", "key", "split", "difficulty", "reference"))
+_KNOWN = KNOWN.union(*columns.ALIASES.values())
 NOT_JSON = "line is not valid JSON"
 NO_OBJECT = "row is not an object"
 MORE_CELLS = "row has more cells than the first line names: quote what holds a delimiter"
@@ -123,7 +124,7 @@ class Table:
             if text.strip():
                 return min(
                     (_split(text, delimiter) for delimiter in ([declared] if declared else _DELIMITERS)),
-                    key=lambda split: (-len(KNOWN & {columns.name(name) for name in split[1]}), -len(split[1])),
+                    key=lambda split: (-len(_KNOWN & {columns.name(name) for name in split[1]}), -len(split[1])),
                 )
         return {}, []
 
@@ -134,7 +135,7 @@ class Table:
             raise TrainerError("data", f"{self.path} has the column {twice[0]} twice. Rename one of them.")
         columns_found = Columns(str(self.path), "Name the columns in the first line.")
         columns_found.add(cells)
-        columns_found.check()
+        columns_found.check(by_alias=True)
 
 
 class _Lines:
@@ -220,7 +221,8 @@ def _record(value: object) -> Record:
 def _rows_within(content: dict[str, Any]) -> list[dict[Any, Any]] | None:
     """Return the rows of one object: under its only key, under a key each, or by columns; None for anything else."""
     inner = next(iter(content.values())) if len(content) == 1 else list(content.values())
-    if isinstance(inner, list) and inner and all(isinstance(row, dict) and row.keys() & {"question"} for row in inner):
+    questions = {"question", *columns.ALIASES["question"]}
+    if isinstance(inner, list) and inner and all(isinstance(row, dict) and row.keys() & questions for row in inner):
         return inner
     return by_columns(content)
 
