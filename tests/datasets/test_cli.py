@@ -79,7 +79,7 @@ def test_a_trace_is_exported_as_the_set_has_it(tmp_path: Path, capsys: pytest.Ca
         (["inspect", "tdiuc"], "error: tdiuc is read from local files. Set --path to the folder"),
         (["inspect", "tdiuc", "--path", "{0}/nowhere"], "does not exist. Check --path"),
         (["inspect", "folder", "--path", "{0}/set/examples.jsonl"], "is a file. Set --path to its folder."),
-        (["inspect", "{0}/set"], "is a folder. Use the dataset `folder` with --path="),
+        (["inspect", "{0}/set"], "is a folder. Use `folder`, with --path="),
         (
             ["inspect", "tdiuc", "--path", "{0}"],
             "tdiuc in its original layout (Questions/OpenEnded_mscoco_train2014_questions.json "

@@ -64,7 +64,7 @@ def fault(values: dict[str, Any]) -> str:
         ({"steps": 8}, "steps: unknown field. Did you mean optimization.steps?"),
         ({"step": 8}, "step: unknown field. Did you mean optimization.steps?"),
         ({"beta": 8}, "beta: unknown field. Did you mean grpo.beta?"),
-        ({"data": {"dataset": "/"}}, "data.dataset: '/' is a folder. Use the dataset `folder` with data.path=/."),
+        ({"data": {"dataset": "/"}}, "data.dataset: / is a folder. Use `folder`, with data.path=/."),
         (
             {"lora": {"zzz": 8}},
             "lora.zzz: unknown field. Choose one of lora.rank, lora.alpha, lora.dropout, lora.vision.",

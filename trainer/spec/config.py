@@ -108,9 +108,7 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
         if self.dataset not in DATASETS and paths.is_dir(self.dataset):
-            raise ValueError(
-                f"data.dataset: {self.dataset!r} is a folder. Use the dataset `folder` with data.path={self.dataset}."
-            )
+            raise ValueError(f"data.dataset: {self.dataset} is a folder. Use `folder`, with data.path={self.dataset}.")
         if self.dataset not in DATASETS and ".py:" not in self.dataset:
             raise ValueError(
                 f"data.dataset: unknown dataset {self.dataset!r}. Choose one of {', '.join(DATASETS)} "
