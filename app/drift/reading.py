@@ -172,7 +172,7 @@ def question(one: StoredExample, columns: Sequence[ReadingColumn]) -> int:
             alt = visible(one.question)
             for sha256 in one.images:
                 st.html(f'<img class="tv-image" src="{visible(links.image(sha256))}" alt="{alt}">')
-        with st.container():
+        with st.container(key="drift-question"):
             st.html(f'<div class="tv-question">{marked(one.question)}</div>')
             show_truth(one)
             names = [column.name for column in columns]
@@ -184,6 +184,7 @@ def question(one: StoredExample, columns: Sequence[ReadingColumn]) -> int:
                     names,
                     key="drift.against",
                     required=True,
+                    wrap=True,
                     format_func=format.literal,
                     on_change=lambda: links.go(against=st.session_state["drift.against"]),
                 )

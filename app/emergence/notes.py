@@ -58,15 +58,20 @@ def findings_box(story: Story) -> None:
         else:
             st.caption("Warning signs cannot be checked: they need token counts or judged answers.")
         return
-    for finding in run_findings:
-        with st.container(border=True, key=f"finding_{finding.kind}", gap="small"):
-            st.markdown(f":material/visibility: **{finding.title}** since step {finding.since}")
-            st.markdown(format.literal(finding.sentence))
-            st.html(_quote(example(run, finding.now, PICK.get(finding.kind, _wrong), largest=True), LONG_EXCERPT))
-            with st.container(horizontal=True):
-                _link(run, finding.since, f"Traces of step {finding.since}")
-                _link(run, finding.now, f"Traces of step {finding.now}")
-                st.caption("Check the traces: this is evidence, not a verdict.", width="content")
+    with st.grid(min(2, len(run_findings)), min_column_width=400, gap="small"):
+        for finding in run_findings:
+            _finding(run, finding)
+    st.caption("Check the traces: this is evidence, not a verdict.")
+
+
+def _finding(run: RunDetail, finding: Finding) -> None:
+    with st.container(border=True, key=f"finding_{finding.kind}", gap="xsmall", height="stretch"):
+        st.markdown(f":material/visibility: **{finding.title}** since step {finding.since}")
+        st.caption(format.literal(finding.sentence))
+        st.html(_quote(example(run, finding.now, PICK.get(finding.kind, _wrong), largest=True), LONG_EXCERPT))
+        with st.container(horizontal=True):
+            _link(run, finding.since, f"Traces of step {finding.since}")
+            _link(run, finding.now, f"Traces of step {finding.now}")
 
 
 def steps_summary(story: Story) -> str:

@@ -149,7 +149,7 @@ def test_what_looks_wrong_is_shown_with_its_traces(trained: Server, page: Page, 
     """A policy that came to bet on several counts is noticed, and the texts behind that are a click away."""
     goto(page, f"{trained.url}/emergence?run={find(store, 'shotgun').uid}")
     finding = page.locator(".st-key-finding_shotgun")
-    expect(finding).to_contain_text("this is evidence, not a verdict.")
+    expect(page.get_by_text("this is evidence, not a verdict.")).to_be_visible()
     finding.get_by_role("link").last.click()
     page.wait_for_url("**/traces?**step=**")
     wait_until_idle(page)

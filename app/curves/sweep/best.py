@@ -40,7 +40,9 @@ def show(sweep: Sweep, factors: Factors, order: Sequence[Ranked], runs: Mapping[
         "Δ vs best": [None if each is order[0] else each.beyond for each in order],
         "p (Holm)": [None if each.p is None else format.p_value(each.p) for each in order],
     }
-    levels = ("mean", "95 % from", "to")
+    if not any(intervals):
+        columns = {name: cells for name, cells in columns.items() if name not in ("95 % from", "to", "p (Holm)")}
+    levels = [name for name in ("mean", "95 % from", "to") if name in columns]
     form = format.aligned([value for name in levels for value in columns[name]])
     numbers = {name: form for name in levels} | {"Δ vs best": form.replace("%", "%+")}
     st.dataframe(
