@@ -136,11 +136,13 @@ def _common(field: Field) -> dict[str, Any]:
 
 
 def _choice(field: Field) -> None:
+    is_named = field.path in ("method", "style")
+
     def name(option: str) -> str:
-        return NAMES.get(option, option) if field.path in ("method", "style") else option
+        return NAMES.get(option, option) if is_named else option
 
     value = form_state.filled(field.path)
-    if any(field.path in row for row in ESSENTIALS):
+    if is_named:
         st.segmented_control(
             field.label, field.choices, default=value, format_func=name, required=True, wrap=True, **_common(field)
         )

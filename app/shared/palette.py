@@ -13,7 +13,7 @@ FAMILIES = {
     GREY: (GREY, "#B9A58C", "#6F8F8A"),
 }
 """Colours of a method's groups, by the colour of the method."""
-VISIBLE = {False: (0.0, 0.72), True: (0.34, 1.0)}
+VISIBLE = {False: (0.0, 0.68), True: (0.42, 1.0)}
 """Part of the colour scale that stands out from a light page, and from a dark one."""
 
 
