@@ -22,11 +22,11 @@ from scripts.screenshots import DRAWN, SCHEMES, SETTLED_MILLISECONDS, pages_to_s
 from store.db.connection import Store
 from store.db.engine import StoreError, database_url, open_store
 
-ACROSS = {1440: 4, 1024: 5, 800: 5, 390: 8}
-"""Pages per row of a sheet, by width of the window."""
+WIDTHS = {1440: (4, 400), 1024: (5, 330), 800: (6, 280), 390: (8, 200)}
+"""Pages per row of a sheet, and the width of a page there, by the width of the window."""
 WINDOW, TALLEST = 900, 2600
 """Heights in pixels of the window, and of the part of a page that a sheet shows."""
-CELL_WIDTH, GAP, TITLE = 400, 12, 24
+GAP, TITLE = 12, 24
 QUALITY = 62
 DEMO = Path(tempfile.gettempdir(), "demo", "runs.db")
 NAMES_MACHINE = ("system",)
@@ -55,7 +55,7 @@ def main() -> int:
         browsing.serving(database, Path(folder) / "server.log") as server,
         browsing.browser() as browser,
     ):
-        for width in ACROSS:
+        for width in WIDTHS:
             for scheme in SCHEMES:
                 shots = shoot(browser, server.url, addresses, width, scheme, too_wide)
                 file = options.out / f"{width}-{scheme}.jpg"
@@ -111,7 +111,7 @@ def _settle(page: Page) -> None:
 
 def sheet(shots: dict[str, Image.Image], width: int) -> Image.Image:
     """Arrange the screenshots in rows, each below its name; a row is as tall as its tallest page."""
-    across, cell = ACROSS[width], min(CELL_WIDTH, width)
+    across, cell = WIDTHS[width]
     small = {name: shot.resize((cell, round(shot.height * cell / width))) for name, shot in shots.items()}
     names = list(small)
     rows = [names[start : start + across] for start in range(0, len(names), across)]
