@@ -2470,7 +2470,7 @@ class TrainerRecorder(Gatherer):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
         super().on_log(args, state, control, logs, **others)
         if logs and self._is_training and is_summary(logs):
-            self.guarded(lambda: self.run.describe({}, {"summary": summary_of(logs)}))
+            self.guarded(lambda: self.run.summary.update(summary_of(logs)))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         super().on_train_end(args, state, control)
