@@ -128,7 +128,7 @@ def _addresses(path: Path, access: Mapping[str, Any], name: str) -> frozenset[st
     return frozenset(each.lower() for each in addresses)
 
 
-def configured() -> SignIn | None:
+def current_settings() -> SignIn | None:
     """Return this process's current sign-in settings, or None. Raises StoreError."""
     path = os.environ.get(VARIABLE)
     if not path:
@@ -139,17 +139,17 @@ def configured() -> SignIn | None:
         raise StoreError(
             f"{path} cannot be read ({error.strerror}): put it back, or start without --sign-in."
         ) from None
-    return _loaded(path, (file_state.st_ino, file_state.st_mtime_ns, file_state.st_size, file_state.st_mode))
+    return _load_settings(path, (file_state.st_ino, file_state.st_mtime_ns, file_state.st_size, file_state.st_mode))
 
 
 @lru_cache(maxsize=2)
-def _loaded(path: str, version: tuple[int, ...]) -> SignIn:
+def _load_settings(path: str, version: tuple[int, ...]) -> SignIn:
     return load(Path(path))
 
 
 def may_write() -> bool:
     """Return whether the page's viewer may launch, stop, tag and delete."""
-    sign_in = configured()
+    sign_in = current_settings()
     return sign_in is None or sign_in.may_write(st.user.to_dict())
 
 
@@ -161,7 +161,7 @@ def require_write() -> None:
 
 def gate() -> None:
     """Stop the page for a viewer who may not read it, and offer sign-in."""
-    sign_in = configured()
+    sign_in = current_settings()
     if sign_in is None or sign_in.may_read(user := st.user.to_dict()):
         return
     st.title("Vision-R1-Zero")

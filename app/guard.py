@@ -60,7 +60,7 @@ class Guard:
 
     def _refusal(self, request: HTTPConnection) -> Response | None:
         try:
-            sign_in = access.configured() if self.has_sign_in else None
+            sign_in = access.current_settings() if self.has_sign_in else None
         except StoreError as error:
             log.error("Sign-in is not usable, so all requests are refused: %s", error)
             return PlainTextResponse("Sign-in is misconfigured on this server: see its log.", 503)

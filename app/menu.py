@@ -72,7 +72,7 @@ def pages() -> dict[str, list[Page]]:
 def notes(page: Page) -> None:
     """Show, above a page, the tour's current stop and whether the current run is a recorded one."""
     recorded_view.tour_strip()
-    runs = run_picker.offered()
+    runs = run_picker.selectable_runs()
     current = run_picker.choose(runs)
     if page.url_path in RUN_PAGES and current is not None and recorded.is_recorded(current):
         recorded_view.banner()
@@ -82,7 +82,7 @@ def sidebar(groups: Mapping[str, Sequence[Page]], current: Page) -> None:
     """Show the sidebar; its links keep the current run."""
     st.logo(NAME, icon_image=MARK, size="large")
     st.html(STYLE)
-    runs = run_picker.offered()
+    runs = run_picker.selectable_runs()
     chosen = run_picker.choose(runs)
     with st.sidebar:
         if chosen is not None:

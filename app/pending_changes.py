@@ -56,18 +56,18 @@ class PendingChanges:
 
         Every user action changes a value: if none has changed, one of the `running` widgets was reset by the user.
         """
-        unchanged = {state.id for state in states.widgets if self.sent.get(state.id) == _serialized(state)}
+        unchanged = {state.id for state in states.widgets if self.sent.get(state.id) == _serialize(state)}
         unchanged -= {state.id for state in states.widgets if _is_trigger(state)}
         is_reset = len(unchanged) == len(states.widgets)
         current = [
             state
             for state in states.widgets
             if not (state.id in unchanged and state.id in gone)
-            and (self.outdated.get(state.id) != _serialized(state) or (is_reset and state.id in running))
+            and (self.outdated.get(state.id) != _serialize(state) or (is_reset and state.id in running))
         ]
         for state in current:
             self.outdated.pop(state.id, None)
-        self.sent = {state.id: _serialized(state) for state in states.widgets}
+        self.sent = {state.id: _serialize(state) for state in states.widgets}
         return WidgetStates(widgets=current)
 
 
@@ -146,5 +146,5 @@ def _is_trigger(state: WidgetState) -> bool:
     return "trigger" in (state.WhichOneof("value") or "")
 
 
-def _serialized(state: WidgetState) -> bytes:
+def _serialize(state: WidgetState) -> bytes:
     return state.SerializeToString(deterministic=True)

@@ -38,13 +38,13 @@ def check(field: str, text: str) -> str:
     if not inside:
         folders = ", ".join(map(str, roots()))
         raise ConfigError(
-            f"{field}: {shortened(path)} is outside of {folders}. Move it there, or start the server with {VARIABLE} "
-            "set to its folder."
+            f"{field}: {shorten_path(path)} is outside of {folders}. Move it there, or start the server with "
+            f"{VARIABLE} set to its folder."
         )
     return str(path)
 
 
-def shortened(path: Path) -> str:
+def shorten_path(path: Path) -> str:
     return str(path) if len(str(path)) <= LONGEST else f"{str(path)[:LONGEST]}…"
 
 

@@ -100,7 +100,9 @@ def _completion(dice: random.Random, step: int, group: int, index: int, ids: lis
 
 def measure(store: Store) -> Iterator[Timing]:
     run = get_run(store, 1)
-    yield Timing("steps without a summary looked for", _timed(lambda: emergence.unsummarized(store, run.id)), 0.05)
+    yield Timing(
+        "steps without a summary looked for", _timed(lambda: emergence.unsummarized_steps(store, run.id)), 0.05
+    )
     yield Timing("all figures of the run read", _timed(lambda: emergence.emergence(store, run.id)), 0.3)
     samples = emergence.emergence(store, run.id)
     reward = read_series(store, run.id, ["reward"], points=10**6)["reward"].value

@@ -52,7 +52,7 @@ def make_tables(evaluations: tuple[int, ...], _chosen: ComparedRuns, _store: Sto
     trained = [group for group in _chosen.groups if group not in scripts]
     always = (tables.style_drift, lambda g, s: tables.generalization(g, names, s), tables.ranks)
     on_request = (
-        tables.recorded(scripts, names, scores),
+        tables.compare_scripts(scripts, names, scores),
         tables.samples(trained, names, scores),
         tables.faithfulness(trained),
     )

@@ -57,8 +57,8 @@ def controls() -> tuple[axes.Kind, float, bool]:
 def grouping_controls(chosen: ChosenRuns, details: dict[int, RunDetail]) -> tuple[list[Entry], Spread, bool]:
     """Show the grouping controls; return the legend's entries, the spread, and whether single runs are drawn too."""
     fields = grouping.differing(list(details.values()))
-    offered = grouping.offered(chosen.runs, fields, chosen.arms)
-    requested = address.read("group")
+    offered = grouping.offered_criteria(chosen.runs, fields, chosen.arms)
+    requested = address.read_list("group")
     default = [grouping.ARM] if len(set(chosen.arms.values())) < len(chosen.runs) and chosen.arms else []
     st.session_state["curves.group"] = [
         each for each in (default if requested is None else requested) if each in offered
@@ -95,7 +95,7 @@ def note(entry: Entry) -> str:
     """Return a run's length, or a group's number of runs and their lengths."""
     steps = [run.step for run in entry.members]
     least, most = min(steps), max(steps)
-    length = format.counted(least, "step") if least == most else f"{least:,}–{most:,} steps"
+    length = format.pluralize(least, "step") if least == most else f"{least:,}–{most:,} steps"
     live = ", running" if any(run.status in status.OPEN for run in entry.members) else ""
     return f"n = {len(steps)}, {length}{live}" if entry.is_group else f"{length}{live}"
 
@@ -190,7 +190,7 @@ def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
         return
     clocks = data.read_clocks(chosen_ids) if kind in ("time", "tokens") else {}
     axis = axes.axis(kind, clocks, list(details.values()))
-    requested = address.read("charts")
+    requested = address.read_list("charts")
     order = catalogue.first(recorded) if requested is None else list(dict.fromkeys(requested))
     keys = [entry.key for entry in entries]
     legend_state = address.legend(keys)

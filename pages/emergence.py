@@ -170,7 +170,7 @@ def nothing_sampled(row: RunRow) -> None:
 st.title("Emergence")
 show_style()
 st.html(notes.STYLE)
-runs = run_picker.offered()
+runs = run_picker.selectable_runs()
 if not runs:
     recorded_view.no_runs("the milestones of a run, each with a trace from before and after")
 load_library()

@@ -96,7 +96,7 @@ def filters(runs: list[RunRow]) -> Search:
 
 def scope() -> RunRow | None:
     """Return the run to search, None for all; a URL without a run, or with `all=true`, means all."""
-    offered = run_picker.offered()
+    offered = run_picker.selectable_runs()
     requested = st.query_params.get("run")
     if requested and all(run.uid != requested for run in offered):
         st.warning(f"There is no run {format.literal(requested)}; showing all runs.", icon=":material/warning:")
@@ -147,7 +147,7 @@ def by_columns(search: Search) -> list[StoredCompletion]:
     first = (len(places) - 1) * A_PAGE
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         place = f"{first + 1:,} to {first + len(page.rows):,} of " if page.rows else ""
-        st.caption(place + format.counted(total, "completion"), width="content")
+        st.caption(place + format.pluralize(total, "completion"), width="content")
         with st.container(horizontal=True, width="content"):
             st.button(
                 "Back",
@@ -236,7 +236,7 @@ def go_on(progress: Progress) -> Progress:
 def show_progress(progress: Progress) -> None:
     total = max(data.count_found(progress.search.filter), progress.looked_at)
     matches = f"{len(progress.rows):,} {'match' if len(progress.rows) == 1 else 'matches'}"
-    summary = f"{matches} in {progress.looked_at:,} of {format.counted(total, 'text')}, {progress.seconds:.1f} s"
+    summary = f"{matches} in {progress.looked_at:,} of {format.pluralize(total, 'text')}, {progress.seconds:.1f} s"
     if progress.is_over:
         st.caption(summary)
         if progress.problem:

@@ -180,7 +180,7 @@ def queue_sentence(launcher: str, config: RunConfig) -> str:
     widths = [threads.count(config.model_dump(mode="json"))]
     if ahead < len(devices.places(widths)):
         return "Starts immediately."
-    return f"Starts after {format.counted(ahead, 'other job')}."
+    return f"Starts after {format.pluralize(ahead, 'other job')}."
 
 
 def start(config: RunConfig, launcher: str) -> None:

@@ -218,7 +218,7 @@ def nothing_to_score(run: RunRow | None, has: Contents | None, runs: Sequence[Ru
 st.title("Rewards")
 trace_view.show_style()
 store = data.reader()
-runs = run_picker.offered()
+runs = run_picker.selectable_runs()
 run = run_picker.current_run(runs) if runs else None
 view = st.segmented_control("Score", VIEWS, default=VIEWS[0], key="view", required=True, bind="query-params")
 config = config_of(store, run)

@@ -115,13 +115,13 @@ def completions_tab(run: RunDetail) -> None:
         query = {"run": run.uid}
     else:
         st.caption(
-            f"Completions of {format.counted(bounds.count, 'step')}, from step {bounds.first} to step {bounds.last}."
+            f"Completions of {format.pluralize(bounds.count, 'step')}, from step {bounds.first} to step {bounds.last}."
         )
         query = {"run": run.uid, "step": str(bounds.last if step is None else step)}
     st.page_link(TRACES_PAGE, label="Open them on the Traces page", icon=":material/psychology:", query_params=query)
 
 
-runs = run_picker.offered()
+runs = run_picker.selectable_runs()
 if not runs:
     st.title("Run")
     recorded_view.no_runs("its live curves")

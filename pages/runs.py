@@ -122,7 +122,7 @@ def filter_runs(runs: Sequence[RunRow]) -> list[RunRow]:
 def choice(label: str, values: Sequence[str]) -> list[str]:
     name, key = label.lower(), f"runs_{label.lower()}"
     offered = sorted(set(values))
-    if (requested := address.read(name)) is not None:
+    if (requested := address.read_list(name)) is not None:
         st.session_state[key] = [each for each in requested if each in offered]
     return st.multiselect(
         label,

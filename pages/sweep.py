@@ -58,7 +58,7 @@ def value_filter(factors: Factors, ids: Sequence[int]) -> list[int]:
         for field in factors
         for value in settings.in_order(factors[field].values())
     }
-    st.session_state["sweep.keep"] = [each for each in address.read("keep") or [] if each in offered]
+    st.session_state["sweep.keep"] = [each for each in address.read_list("keep") or [] if each in offered]
     chosen = st.multiselect(
         "Keep only",
         list(offered),
@@ -128,7 +128,7 @@ def show_selected(runs: Sequence[RunRow], sweep: Sweep, factors: Factors) -> Non
     """List the selected runs with links to Curves and Compare."""
     uids = ",".join(run.uid for run in runs)
     with st.container(horizontal=True, vertical_alignment="center", key="sweep_selected"):
-        st.markdown(f"**{format.counted(len(runs), 'run')} selected**", width="content")
+        st.markdown(f"**{format.pluralize(len(runs), 'run')} selected**", width="content")
         st.page_link(CURVES_PAGE, label="Curves", icon=":material/ssid_chart:", query_params={"runs": uids})
         st.page_link(COMPARE_PAGE, label="Compare", icon=":material/leaderboard:", query_params={"runs": uids})
         stop_levels = {job.run_id: job.stop_requested for job in data.list_jobs(open_only=True)}
@@ -168,7 +168,7 @@ def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
         return
     sweep, lower = result
     sweep = sweep._replace(results={id: sweep.results[id] for id in kept_ids if id in sweep.results})
-    order = settings.ranked(settings.settings(factors, sweep.results, is_share=sweep.is_share), lower=lower)
+    order = settings.rank_settings(settings.settings(factors, sweep.results, is_share=sweep.is_share), lower=lower)
     if not order:
         st.caption("None of these runs has a value for this metric yet.")
         return

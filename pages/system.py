@@ -129,7 +129,7 @@ def _unused(found: orphans.Orphans) -> str:
         "stray file": len(found.files),
         "output folder": len(found.folders),
     }
-    *first, last = (format.counted(number, thing) for thing, number in parts.items())
+    *first, last = (format.pluralize(number, thing) for thing, number in parts.items())
     return f"{', '.join(first)} and {last}"
 
 

@@ -217,7 +217,7 @@ def nothing_sampled(run: RunRow) -> None:
 st.title("Traces")
 show_style()
 store = data.reader()
-runs = run_picker.offered()
+runs = run_picker.selectable_runs()
 if not runs:
     recorded_view.no_runs("every completion beside its image, with its rewards")
 trace = trace_in_address()

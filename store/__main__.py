@@ -30,7 +30,7 @@ from store.db.rows import RunRow
 from store.evaluations.predictions import iter_predictions
 from store.experiments import get_experiment
 from store.importing import following, saving
-from store.importing.found import counted
+from store.importing.found import pluralize
 from store.jobs import list_jobs
 from store.metrics import list_metric_names, read_series
 from store.recording import folders as journals
@@ -188,11 +188,11 @@ def _follow(store: Store, options: argparse.Namespace) -> None:
 
 def _print_report(report: saving.Report) -> None:
     for run in report.runs:
-        summary = f"{run.name} ({run.uid}): {counted(run.steps, 'step')}, {counted(run.completions, 'completion')}"
+        summary = f"{run.name} ({run.uid}): {pluralize(run.steps, 'step')}, {pluralize(run.completions, 'completion')}"
         if run.is_new:
             print(shown(f"imported {summary}"))
         elif run.changed:
-            print(shown(f"updated, {counted(run.changed, 'step')} changed: {summary}"))
+            print(shown(f"updated, {pluralize(run.changed, 'step')} changed: {summary}"))
         else:
             print(shown(f"already imported, nothing new: {summary}"))
         for note in run.notes:
@@ -326,7 +326,7 @@ def _export_experiment(store: Store, options: argparse.Namespace) -> None:
     if not ended:
         raise StoreError(f"{experiment.name} has no run that has ended. Wait for one.")
     transfer.export_runs(store, ended, options.file, completions=not options.without_completions)
-    print(f"Wrote {len(ended)} of {counted(len(experiment.arms), 'run')} to {options.file}: those that have ended.")
+    print(f"Wrote {len(ended)} of {pluralize(len(experiment.arms), 'run')} to {options.file}: those that have ended.")
 
 
 def _import_run(store: Store, options: argparse.Namespace) -> None:

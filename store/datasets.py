@@ -12,7 +12,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, delete, func, select, update
 
 from store.db.connection import Store, StoreError, reading, writing
-from store.db.redaction import redacted
+from store.db.redaction import redact
 from store.db.rows import Bar, ImageHashRow, IndexRow, Pictures, SplitRow, StoredExample, Verdicts
 from store.db.schema import DatasetIndex, Evaluation, Example, ExampleImage, ImageHash, Prediction, Run
 from store.db.sql import upsert
@@ -94,7 +94,7 @@ def finish_index(
 
 def fail_index(store: Store, index_id: int, error: str) -> None:
     """Close an index that failed, with the reason as a sentence."""
-    _set(store, index_id, {"state": "failed", "error": clean(redacted(error))})
+    _set(store, index_id, {"state": "failed", "error": clean(redact(error))})
 
 
 def drop_index(store: Store, index_id: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, insert, select, update
 
 from store.db.connection import Store, reading, writing
-from store.db.redaction import redacted
+from store.db.redaction import redact
 from store.db.rows import CheckpointRow, EventRow
 from store.db.schema import (
     Checkpoint,
@@ -90,4 +90,4 @@ def insert_event(
 ) -> None:
     """Add an event inside a transaction."""
     row = {"run_id": run_id, "job_id": job_id, "at": at or time.time(), "step": step, "kind": kind}
-    connection.execute(insert(Event).values(message=clean(redacted(message)), **row))
+    connection.execute(insert(Event).values(message=clean(redact(message)), **row))

@@ -235,14 +235,14 @@ def create_run(
     }
     fixed = {"uid": uid, "environment": {}, "sources": {}, "step": 0, "created_at": time.time()}
     with writing(store) as connection:
-        new = insert(Run).values(**fixed, **_kept(values)).returning(Run.id)
+        new = insert(Run).values(**fixed, **_stored_columns(values)).returning(Run.id)
         return RunRef(connection.execute(new).scalar_one(), uid)
 
 
 def describe_run(store: Store, run_id: int, **columns: Any) -> None:
     """Set columns of a run, for example `environment`, `prompt`, `prompt_hash`, `sources`, `note`, `name`."""
     with writing(store) as connection:
-        connection.execute(update(Run).where(Run.id == run_id).values(_kept(columns)))
+        connection.execute(update(Run).where(Run.id == run_id).values(_stored_columns(columns)))
 
 
 def delete_run(store: Store, run_id: int) -> None:
@@ -348,6 +348,6 @@ def _tags(connection: Connection, chosen: Select[Any]) -> dict[int, list[str]]:
     return tags_by_run
 
 
-def _kept(columns: dict[str, Any]) -> dict[str, Any]:
+def _stored_columns(columns: dict[str, Any]) -> dict[str, Any]:
     """Return columns of a run for storing: cleaned, and without secrets."""
     return {key: redacted_values(storable(value)) for key, value in columns.items()}

@@ -115,7 +115,7 @@ def parse(text: str, style: Form = "cot") -> Trace:
     if style == "none":
         return Trace(text, style, True, None, None, None, (), None)
     if style == "boxed":
-        return _boxed(text)
+        return _parse_boxed(text)
     tags = [_Tag(match.group(), *match.span()) for match in _TAG.finditer(text)]
     violation = _first_violation(text, tags, style)
     wellformed = violation is None
@@ -142,7 +142,7 @@ def opening(prompt: str) -> str:
     return match.group() if match else ""
 
 
-def _boxed(text: str) -> Trace:
+def _parse_boxed(text: str) -> Trace:
     """Parse a text whose answer is in the last box, which may contain paired braces."""
     span = None
     if (start := text.rfind(BOX)) >= 0:

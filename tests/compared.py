@@ -65,7 +65,7 @@ def fill(
     """
     made = create_experiment(store, name="demo-tables", matrix={"arms": list(matrix.arms)})
     held_out = {name: shapes.examples(name, "test", n, 0) for name in BENCHMARKS}
-    for arm, config in experiments.planned(matrix):
+    for arm, config in experiments.plan_runs(matrix):
         run = seeded.new_run(store, config)
         if config.method == "none":
             describe_run(store, run.id, lora_rank=None, max_steps=None)

@@ -200,7 +200,7 @@ def eval_command(options: argparse.Namespace) -> int:
     if options.path:
         arguments["path"] = str(options.path.expanduser().absolute())
     if options.benchmark or not options.run:
-        benchmark_name = options.benchmark or benchmark.drawn([options.model])[0]
+        benchmark_name = options.benchmark or benchmark.drawn_datasets([options.model])[0]
         data = data_commands.data_config(benchmark.split(benchmark_name)[0], options.path)
     store = open_store(options.db, must_exist=bool(options.run))
     if options.run:

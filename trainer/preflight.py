@@ -187,7 +187,7 @@ def _chat_template(config: RunConfig, report: dict[str, Any]) -> tuple[Check, di
     if config.method == "sft":
         conversation = prompt.messages(chat_template.QUESTION, config.style, instruction=config.instruction)
         target = prompt.target(THINKING, 7, config.style)
-        chat_template.imitated(processor, conversation, target, config.style, repr(config.model.id))
+        chat_template.imitated_turn(processor, conversation, target, config.style, repr(config.model.id))
     if turn.closed:
         sentence = "It closes an empty think block before the completion, so the model's reasoning comes after it."
         return Check("chat template", "warn" if config.style == "cot" else "ok", sentence), {}
@@ -211,7 +211,7 @@ def _data_and_prompt(config: RunConfig, report: dict[str, Any]) -> tuple[Check, 
     facts = {
         "prompt": text,
         "prompt_hash": prompt.fingerprint(
-            text.replace(prompt.plain(example.question), "{question}"), harness.pixel_settings(processor)
+            text.replace(prompt.escape_tags(example.question), "{question}"), harness.pixel_settings(processor)
         ),
         "prompt_tokens": length,
         "largest": asdict(memory.largest(processor, examples, config)),

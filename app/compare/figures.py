@@ -16,8 +16,8 @@ from app.shared.figures import (
     Frame,
     Line,
     empty,
-    faded,
     line_chart,
+    with_opacity,
 )
 from app.shared.palette import group_style
 from trainer.spec.statistics import wilson
@@ -57,7 +57,7 @@ def accuracy_chart(curves: Sequence[AccuracyCurve], title: str, cursor: float | 
         share = np.array(curve.right) / np.array(curve.n)
         lines.append(Line(curve.name, curve.places, share, color, dash, bounds[:, 0], bounds[:, 1], sparse=True))
     figure = line_chart(lines, Frame(x_title=title, revision=title, cursor=cursor, height=340), share=True)
-    return _marked(figure, curves)
+    return _with_markers(figure, curves)
 
 
 class Rewarded(NamedTuple):
@@ -77,10 +77,10 @@ def rewards(runs: Sequence[Rewarded], title: str) -> go.Figure:
     ]
     figure = line_chart(lines, Frame(x_title=title, revision=title, height=340))
     figure.update_layout(showlegend=True)
-    return _marked(figure, runs)
+    return _with_markers(figure, runs)
 
 
-def _marked(figure: go.Figure, runs: Sequence[AccuracyCurve] | Sequence[Rewarded] | Sequence[Tally]) -> go.Figure:
+def _with_markers(figure: go.Figure, runs: Sequence[AccuracyCurve] | Sequence[Rewarded] | Sequence[Tally]) -> go.Figure:
     """Return the figure with a marker for each group of a method."""
     for run in runs:
         figure.update_traces(marker_symbol=group_style(run.method, run.place)[2], selector={"uid": run.name})
@@ -118,7 +118,7 @@ def by_count(tallies: Sequence[Tally]) -> go.Figure:
         color, dash, _ = group_style(tally.method, tally.place)
         x = np.array(counts, float)
         lines.append(Line(tally.name, x, right / n, color, dash, bounds[:, 0], bounds[:, 1], sparse=True))
-    return _marked(line_chart(lines, PLAIN._replace(x_title="true count", height=360), share=True), tallies)
+    return _with_markers(line_chart(lines, PLAIN._replace(x_title="true count", height=360), share=True), tallies)
 
 
 def answer_heat_map(truth: Floats, answer: Floats) -> go.Figure:
@@ -139,7 +139,7 @@ def answer_heat_map(truth: Floats, answer: Floats) -> go.Figure:
             y=[NO_ANSWER, *labels],
             z=share,
             customdata=table,
-            colorscale=[[0, faded(BLUE, 0.0)], [1, faded(BLUE, 0.95)]],
+            colorscale=[[0, with_opacity(BLUE, 0.0)], [1, with_opacity(BLUE, 0.95)]],
             zmin=0,
             zmax=1,
             colorbar={"tickformat": ".0%", "thickness": 12},

@@ -26,7 +26,7 @@ def progress(experiment: ExperimentRow, was_open: bool) -> None:
     failed = [job for job in ended if job.state != "finished"]
     running = [job for job in jobs if job.state in status.ACTIVE]
     trained = sum(job.kind == "train" and job.state == "finished" for job in jobs)
-    summary = f"{len(ended)} of {format.counted(len(jobs), 'job')} ended, {format.counted(trained, 'run')} trained"
+    summary = f"{len(ended)} of {format.pluralize(len(jobs), 'job')} ended, {format.pluralize(trained, 'run')} trained"
     summary += f", {len(failed)} did not finish" if failed else ""
     if not running and not failed and len(ended) == len(jobs):
         st.caption(f"{summary}.")

@@ -34,7 +34,7 @@ def choose(runs: Sequence[RunRow]) -> ComparedRuns:
     experiments = data.list_experiments()
     uids = [uid for uid in st.query_params.get("runs", "").split(",") if uid]
     if uids:
-        st.caption(f"{format.counted(len(uids), 'run')} selected.")
+        st.caption(f"{format.pluralize(len(uids), 'run')} selected.")
         st.button("Show all runs", icon=":material/close:", type="tertiary", on_click=run_picker.clear_compared)
         selected_runs = [run for run in runs if run.uid in frozenset(uids)]
         return _compare(selected_runs, None, MOST)
@@ -60,7 +60,7 @@ def choose(runs: Sequence[RunRow]) -> ComparedRuns:
 
 
 def label(experiment: ExperimentRow) -> str:
-    return f"{experiment.name} · {format.counted(len(experiment.arms), 'run')} · {experiment.uid}"
+    return f"{experiment.name} · {format.pluralize(len(experiment.arms), 'run')} · {experiment.uid}"
 
 
 def tested_runs(runs: Sequence[RunRow]) -> list[RunRow]:

@@ -136,7 +136,7 @@ def ranks(groups: Sequence[Group], scores: GetScores) -> Table:
     return with_verdicts("ranks", "LoRA rank", head, lines, rows)
 
 
-def recorded(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
+def compare_scripts(groups: Sequence[Group], benchmarks: Sequence[str], scores: GetScores) -> Table:
     """Compare the last evaluation of each script with that of the first script, by benchmark."""
     lines = []
     for name in benchmarks:

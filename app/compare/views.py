@@ -16,7 +16,7 @@ from app.shared import data, format, links
 from app.shared.example_parts import truth
 from app.shared.live_chart import live_chart
 from app.shared.paths import Path, paths
-from app.shared.trace_text import marked, visible
+from app.shared.trace_text import highlighted, visible
 from store.db.engine import Store
 from store.db.rows import Scores
 from store.examples import get_examples
@@ -197,7 +197,7 @@ def card(example: Any, *sides: Side) -> str:
     )
     answers = "".join(answer(*side) for side in sides)
     right = truth(example) if example.gold is not None else str(example.answer)
-    question = f"{marked(example.question)} <b>{visible(right or '')}</b>"
+    question = f"{highlighted(example.question)} <b>{visible(right or '')}</b>"
     return f'<div class="duel-card">{images}<div>{question}{answers}</div></div>'
 
 

@@ -23,7 +23,7 @@ def split(text: str) -> list[str]:
     return [unquote(key) for key in text.split(",") if key] if text != NOTHING else []
 
 
-def read(name: str) -> list[str] | None:
+def read_list(name: str) -> list[str] | None:
     """Return a parameter's list; None if the URL has none."""
     return split(st.query_params[name]) if name in st.query_params else None
 
@@ -31,9 +31,11 @@ def read(name: str) -> list[str] | None:
 def legend(keys: Iterable[str]) -> Legend:
     """Return which of these keys the legend has hidden or brought to the front."""
     known_keys = list(keys)
-    visible_keys = read("only")
+    visible_keys = read_list("only")
     hidden = (
-        [key for key in known_keys if key not in visible_keys] if visible_keys is not None else read("hidden") or []
+        [key for key in known_keys if key not in visible_keys]
+        if visible_keys is not None
+        else read_list("hidden") or []
     )
     front = st.query_params.get("front")
     return Legend(tuple(key for key in hidden if key in known_keys), front if front in known_keys else None)

@@ -53,7 +53,7 @@ class ChartsView(NamedTuple):
 
 def draw(entries: Sequence[Entry], view: ChartsView, *, on_point: Callable[[ClickedPoint], None]) -> None:
     """Show the charts that have data in a grid that adapts to the width of the page."""
-    wide, tables = (address.read(name) or [] for name in ("wide", "numbers"))
+    wide, tables = (address.read_list(name) or [] for name in ("wide", "numbers"))
     chosen = [(key, catalogue.metric(catalogue.chart(key), view.recorded)) for key in view.charts]
     # A table of numbers does not fit beside other charts.
     placed = [(key, metric, key in {*wide, *tables}) for key, metric in chosen if metric is not None]
@@ -222,15 +222,15 @@ def _menu(chart: MetricChart, order: Sequence[str]) -> None:
 def change(action: str, key: str, order: Sequence[str]) -> None:
     """Apply a chart's menu action, which the URL keeps."""
     if action in ("wide", "numbers"):
-        listed = address.read(action) or []
+        listed = address.read_list(action) or []
         other_keys = [each for each in listed if each != key]
         new_keys = other_keys if key in listed else [*other_keys, key]
         links.go(action, **({action: address.join(new_keys)} if new_keys else {}))
         return
-    links.go(charts=address.join(moved(action, key, order)))
+    links.go(charts=address.join(move_chart(action, key, order)))
 
 
-def moved(action: str, key: str, order: Sequence[str]) -> list[str]:
+def move_chart(action: str, key: str, order: Sequence[str]) -> list[str]:
     """Return the order of the charts after one of them has been moved or removed."""
     place, rest = list(order).index(key), [each for each in order if each != key]
     if action == "remove":

@@ -11,7 +11,7 @@ from app.curves.bands import Band, Floats, Points, Spread, band
 from app.curves.grouping import Entry
 from app.shared import figures
 from app.shared.links import Zoom
-from app.shared.live_chart import Figure, packed
+from app.shared.live_chart import Figure, pack_numbers
 from store.db.rows import Band as Rolled
 
 RAW = 8
@@ -88,18 +88,18 @@ def _layout(look: ChartStyle) -> dict[str, Any]:
 def _scatter(key: str, x: Floats, y: Floats, colour: str, **rest: Any) -> dict[str, Any]:
     """Return a plotly.js trace."""
     line = {"color": colour} | rest.pop("line")
-    ends = {"x": packed(x.astype(np.float64)), "y": packed(y.astype(np.float32))}
+    ends = {"x": pack_numbers(x.astype(np.float64)), "y": pack_numbers(y.astype(np.float32))}
     return {"type": "scatter", "mode": "lines", "uid": key, "meta": {"key": key}, **ends, "line": line} | rest
 
 
 def _run(entry: Entry, curve: RunCurve, look: ChartStyle, *, behind: bool) -> dict[str, Any]:
-    group = f"<br>{figures.plain(entry.label)}" if behind else ""
+    group = f"<br>{figures.escape_label(entry.label)}" if behind else ""
     return _scatter(
         curve.key,
         curve.points.x,
         curve.points.y,
         entry.colour,
-        name=figures.plain(curve.label),
+        name=figures.escape_label(curve.label),
         meta={"key": curve.key, "group": entry.key if behind else None},
         mode=_mode(look, curve.points.x),
         line={"dash": "solid" if behind else entry.dash, "width": 1 if behind else 1.8},
@@ -137,7 +137,7 @@ def _bands(entry: Entry, together: Band) -> list[dict[str, Any]]:
             uid=f"{entry.key}/band{number}",
             line={"width": 0},
             fill="toself",
-            fillcolor=figures.faded(entry.colour, 0.18),
+            fillcolor=figures.with_opacity(entry.colour, 0.18),
             hoverinfo="skip",
         )
         for number, part in enumerate(figures.stretches(np.isfinite(together.low)))
@@ -155,7 +155,7 @@ def _middle(entry: Entry, together: Band, look: ChartStyle) -> list[dict[str, An
         parts.append((~full | near, "dot", "/fewer"))
     ends = f" (%{{customdata[1]:{_form(look)}}} – %{{customdata[2]:{_form(look)}}})" if max_runs > 1 else ""
     hover = f"<b>%{{fullData.name}}</b><br>{_place(look)}{ends}<br>n = %{{customdata[0]}} of {max_runs}<extra></extra>"
-    hover_data = packed(np.stack([together.n, together.low, together.high], 1).astype(np.float32))
+    hover_data = pack_numbers(np.stack([together.n, together.low, together.high], 1).astype(np.float32))
     return [
         _scatter(
             entry.key,
@@ -163,7 +163,7 @@ def _middle(entry: Entry, together: Band, look: ChartStyle) -> list[dict[str, An
             np.where(mask, together.middle, np.nan),
             entry.colour,
             uid=f"{entry.key}{suffix}",
-            name=figures.plain(entry.label),
+            name=figures.escape_label(entry.label),
             customdata=hover_data,
             mode=_mode(look, together.x),
             line={"dash": dash, "width": 2.5},

@@ -58,7 +58,9 @@ def is_of_one_run(field: str) -> bool:
     return field in PER_RUN_FIELDS or field.endswith("seed")
 
 
-def offered(runs: Sequence[RunRow], fields: Mapping[str, Mapping[int, str]], arms: Mapping[int, str]) -> list[str]:
+def offered_criteria(
+    runs: Sequence[RunRow], fields: Mapping[str, Mapping[int, str]], arms: Mapping[int, str]
+) -> list[str]:
     """Return the criteria by which these runs can be grouped."""
     shared = [SETTINGS, METHOD]
     shared += [ARM] if arms else []

@@ -86,7 +86,7 @@ def numbers(
 def _config(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """Return the columns' looks; name and link stay visible on a narrow screen."""
     levels = [name for name in columns if name in LEVELS or name.startswith("mean until")]
-    form = format.aligned(value for name in levels for value in columns[name])
+    form = format.aligned_format(value for name in levels for value in columns[name])
     return {
         "curve": st.column_config.TextColumn("curve", pinned=True),
         "traces": st.column_config.LinkColumn(

@@ -83,7 +83,7 @@ def _default(
 
 
 def _summary(chosen_count: int, drawn_count: int, origin: str) -> str:
-    parts = [f"{format.counted(min(drawn_count, MAX_RUNS), 'run')}, {origin}"]
+    parts = [f"{format.pluralize(min(drawn_count, MAX_RUNS), 'run')}, {origin}"]
     if drawn_count > MAX_RUNS:
         parts.append(f"showing the newest {MAX_RUNS} of {drawn_count}")
     if waiting := chosen_count - drawn_count:
@@ -98,7 +98,7 @@ def _go(name: str, value: str) -> None:
 
 def _run_choice(by_uid: Mapping[str, RunRow]) -> list[str]:
     key = "curves.runs"
-    st.session_state[key] = [uid for uid in address.read("runs") or [] if uid in by_uid]
+    st.session_state[key] = [uid for uid in address.read_list("runs") or [] if uid in by_uid]
     return st.multiselect(
         "Runs",
         list(by_uid),
@@ -119,7 +119,7 @@ def _experiment(experiments: Mapping[str, ExperimentRow]) -> ExperimentRow | Non
         index=None,
         key=key,
         format_func=lambda uid: (
-            f"{experiments[uid].name} · {format.counted(len(experiments[uid].arms), 'run')} · {uid}"
+            f"{experiments[uid].name} · {format.pluralize(len(experiments[uid].arms), 'run')} · {uid}"
         ),
         placeholder="any",
         disabled=not experiments,
@@ -129,13 +129,13 @@ def _experiment(experiments: Mapping[str, ExperimentRow]) -> ExperimentRow | Non
 
 
 def _label(row: ExperimentRow) -> str:
-    return f"{row.name} · {format.counted(len(row.arms), 'run')} · {row.uid}"
+    return f"{row.name} · {format.pluralize(len(row.arms), 'run')} · {row.uid}"
 
 
 def _tags(runs: Sequence[RunRow]) -> list[str]:
     key = "curves.tags"
     all_tags = sorted({tag for run in runs for tag in run.tags})
-    st.session_state[key] = [tag for tag in address.read("tags") or [] if tag in all_tags]
+    st.session_state[key] = [tag for tag in address.read_list("tags") or [] if tag in all_tags]
     return st.multiselect(
         "Tags",
         all_tags,

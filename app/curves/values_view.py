@@ -64,7 +64,7 @@ def _columns(
     metrics = [f"{name}:{aggregate}" for name in recorded for aggregate in values.AGGREGATES]
     fields = list(dict.fromkeys(field for each in settings.values() for field in each))
     default = [*list(differing)[:MOST_FIELDS], *(key for key in FIRST if key.rpartition(":")[0] in recorded), "note"]
-    requested = address.read("columns")
+    requested = address.read_list("columns")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         only = st.toggle(
             "Only differing fields",
@@ -125,7 +125,7 @@ def _choices(
 ) -> tuple[list[str], list[str], int | None]:
     """Show and return the order, the groups and the baseline."""
     orders = [mark + key for key in columns for mark in (DESCENDING, "")]
-    offered = grouping.offered(runs, differing, {})
+    offered = grouping.offered_criteria(runs, differing, {})
     by_uid = {run.uid: run for run in runs}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         order = _list("Sort by", "sort", orders, "newest first")
@@ -147,7 +147,7 @@ def _choices(
 
 def _list(label: str, name: str, offered: Sequence[str], placeholder: str) -> list[str]:
     key = f"values.{name}"
-    st.session_state[key] = [each for each in address.read(name) or [] if each in offered]
+    st.session_state[key] = [each for each in address.read_list(name) or [] if each in offered]
     return st.multiselect(
         label,
         offered,
@@ -180,7 +180,7 @@ def _grouped(
         hide_index=True,
         placeholder=format.UNKNOWN,
         column_config={name: st.column_config.Column(name, alignment="right") for name in measured.values()},
-        alt=f"{format.counted(len(rows), 'group')} of runs",
+        alt=f"{format.pluralize(len(rows), 'group')} of runs",
     )
     st.caption("Numbers are mean ± standard deviation over the runs of a group.")
     _download(rows)
@@ -223,7 +223,7 @@ def _editor(
 
 
 def _config(tags: set[str], columns: Mapping[str, ValuesColumn]) -> dict[str, Any]:
-    forms = {key: format.aligned(_numbers(column)) for key, column in columns.items() if values.metric_of(key)}
+    forms = {key: format.aligned_format(_numbers(column)) for key, column in columns.items() if values.metric_of(key)}
     return {
         CHOSEN: st.column_config.CheckboxColumn("✓", width=40, help="Tick rows to act on them."),
         "name": st.column_config.TextColumn("name"),

@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.shared import data, format, links, status
 from app.shared.example_parts import show_rest, show_truth
-from app.shared.trace_text import marked, visible
+from app.shared.trace_text import highlighted, visible
 from app.shared.trace_view import Row, show_trace
 from store.completions.rows import list_completions
 from store.db.engine import Store
@@ -42,14 +42,14 @@ def show_example(example: StoredExample) -> None:
             if not example.images:
                 st.caption("This example has no image.")
         with st.container():
-            st.html(f'<div class="tv-question">{marked(example.question)}</div>')
+            st.html(f'<div class="tv-question">{highlighted(example.question)}</div>')
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 show_truth(example)
                 if example.difficulty:
                     st.caption(format.literal(example.difficulty), width="content")
             if example.reference:
                 st.caption("Reference")
-                st.html(f'<div class="tv-reference">{marked(example.reference)}</div>')
+                st.html(f'<div class="tv-reference">{highlighted(example.reference)}</div>')
             show_rest(example)
             st.html(f'<div class="tv-name">{visible(example.name)}</div>')
 

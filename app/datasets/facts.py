@@ -28,7 +28,7 @@ def split_order(split: str) -> tuple[int, str]:
 def facts(index: IndexRow | None, stored: int) -> None:
     """Show a split's facts; `stored` is the number of its examples in the database."""
     if index is None or index.indexed_at is None:
-        used = format.counted(stored, "example")
+        used = format.pluralize(stored, "example")
         st.caption(
             f":material/playlist_add: This split is not indexed: it shows only {used} that runs used. Index it to see "
             "all examples, skipped rows with reasons, and images that it shares with other datasets."
@@ -49,7 +49,7 @@ def facts(index: IndexRow | None, stored: int) -> None:
     if index.skipped:
         reasons = "\n".join(f"{format.count(n):>9}  {reason}" for reason, n in index.skipped.items())
         skipped = sum(index.skipped.values())
-        with st.expander(f"Why {format.counted(skipped, 'row')} {'was' if skipped == 1 else 'were'} skipped"):
+        with st.expander(f"Why {format.pluralize(skipped, 'row')} {'was' if skipped == 1 else 'were'} skipped"):
             st.code(reasons, language=None)
 
 

@@ -57,7 +57,7 @@ def browser(
     pages = -(-total // A_PAGE)
     page = 1
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.caption(format.counted(total, "example"), width="content")
+        st.caption(format.pluralize(total, "example"), width="content")
         if pages > 1:
             page = st.pagination(pages, key=f"page-{hash((dataset, split, example_filter))}")
     page_examples = list_examples(store, dataset, split, example_filter, limit=A_PAGE, offset=(page - 1) * A_PAGE)

@@ -34,7 +34,7 @@ Link = Callable[[StoredExample], str]
 
 
 @st.cache_data(max_entries=4, show_spinner="Comparing images", hash_funcs={Store: attrgetter("url")})
-def _compared(store: Store, training: IndexRow, benchmark: IndexRow) -> tuple[Pictures, Pictures, Overlap]:
+def _compare_images(store: Store, training: IndexRow, benchmark: IndexRow) -> tuple[Pictures, Pictures, Overlap]:
     """Return the images of both sides and their overlap, cached until one of them is indexed again."""
     training_pictures, benchmark_pictures = _pictures(store, training), _pictures(store, benchmark)
     return training_pictures, benchmark_pictures, overlap.compare(training_pictures, benchmark_pictures)
@@ -50,7 +50,7 @@ def overlap_view(store: Store, indexes: Sequence[IndexRow], link: Link) -> None:
         st.info("To compare images, index two splits: a training set and a benchmark.", icon=":material/compare:")
         return
     training, benchmark, max_bits = _choose(indexes)
-    training_pictures, benchmark_pictures, compared = _compared(store, training, benchmark)
+    training_pictures, benchmark_pictures, compared = _compare_images(store, training, benchmark)
     same = compared.within(max_bits)
     ids = overlap.overlapping_examples(compared, benchmark_pictures, max_bits)
     _numbers(compared, same, len(np.unique(benchmark_pictures.example_id)), len(ids))
@@ -112,10 +112,10 @@ def _accuracy(store: Store, benchmark: IndexRow, pictures: Pictures, ids: np.nda
             {
                 "run": test.run_name,
                 "step": test.step,
-                "all": _words(scores.everything),
-                "without shared images": _words(scores.clean),
+                "all": _score_text(scores.everything),
+                "without shared images": _score_text(scores.clean),
                 "difference": _difference(scores.everything, scores.clean),
-                "only shared images": _words(scores.shared),
+                "only shared images": _score_text(scores.shared),
                 "not indexed": scores.unknown,
                 "traces": f"traces?run={test.run_uid}&view=Predictions&evaluation={test.evaluation_id}",
             }
@@ -133,7 +133,7 @@ def _accuracy(store: Store, benchmark: IndexRow, pictures: Pictures, ids: np.nda
     )
 
 
-def _words(score: Score) -> str:
+def _score_text(score: Score) -> str:
     return f"{format.interval(score.share, score.low, score.high)} · n {format.count(score.n)}"
 
 

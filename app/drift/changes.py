@@ -9,7 +9,7 @@ from typing import NamedTuple
 import streamlit as st
 
 from app.drift import structure, words
-from app.drift.layout import address, signed, table, whole
+from app.drift.layout import address, format_signed, single_line, table
 from app.drift.reads import PairedAnswers
 from app.drift.structure import REPEATED, RULES, Form
 from app.drift.words import Phrase
@@ -93,7 +93,7 @@ def _line(one: Phrase) -> tuple[str, ...]:
     text = f'<a target="_self" href="{link}" title="Questions with this phrase">{visible(one.text)}</a>'
     return (
         text,
-        whole(signed(abs(one.z), 1)),
+        single_line(format_signed(abs(one.z), 1)),
         format.percent(one.first),
         format.percent(one.second),
     )

@@ -29,7 +29,7 @@ def show(store: Store, runs: Sequence[RunRow]) -> EncoderRow | None:
         return used
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
-            f"{format.counted(left, 'trace')} {'is' if left == 1 else 'are'} not embedded with "
+            f"{format.pluralize(left, 'trace')} {'is' if left == 1 else 'are'} not embedded with "
             f"{format.literal(name)} yet: embed {'it' if left == 1 else 'them'} to see similarities and the map."
         )
         if st.button(

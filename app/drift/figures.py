@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from app.drift.curves import SimilarityCurve
-from app.shared.figures import GREY, PALETTE, Frame, Line, line_chart, method_style, plain
+from app.shared.figures import GREY, PALETTE, Frame, Line, escape_label, line_chart, method_style
 from app.shared.palette import scale
 from app.shared.paths import Path, paths
 from store.db.rows import RunRow
@@ -61,7 +61,7 @@ def similarity_chart(runs: Sequence[Trained], levels: Mapping[str, float]) -> go
             xanchor="right",
             y=level,
             yanchor="bottom",
-            text=plain(f"{name} {level:.2f}"),
+            text=escape_label(f"{name} {level:.2f}"),
             showarrow=False,
             font={"color": GREY, "size": 11},
         )
@@ -104,7 +104,7 @@ def accuracy_plane(runs: Sequence[tuple[Path, str]], levels: Mapping[str, float]
             xanchor="right",
             yanchor="bottom",
             textangle=-90,
-            text=plain(f"{name} {level:.2f}"),
+            text=escape_label(f"{name} {level:.2f}"),
             showarrow=False,
             font={"color": GREY, "size": 11},
         )
@@ -124,15 +124,15 @@ def scatter(
         marker = {"size": 6, "opacity": 0.75, "symbol": SYMBOLS[number % len(SYMBOLS)], "color": cloud.color}
         if cloud.shade is not None:
             bounds = {"cmin": float(np.nanmin(shades)), "cmax": float(np.nanmax(shades)), "showscale": number == 0}
-            bar = {"title": {"text": plain(shaded)}, "thickness": 12}
+            bar = {"title": {"text": escape_label(shaded)}, "thickness": 12}
             marker |= {"color": cloud.shade, "colorscale": scale(dark=dark), "colorbar": bar, **bounds}
         figure.add_trace(
             go.Scatter(
-                name=plain(cloud.name),
+                name=escape_label(cloud.name),
                 x=cloud.at[:, 0],
                 y=cloud.at[:, 1],
                 customdata=list(cloud.ids),
-                text=[plain(text) for text in cloud.words],
+                text=[escape_label(text) for text in cloud.words],
                 mode="markers",
                 marker=marker,
                 hovertemplate="%{text}<extra></extra>",

@@ -34,12 +34,12 @@ def _look(cells: Sequence[str]) -> str:
     return ' class="dr-number"' if any(texts) and all(map(format.is_number, texts)) else ""
 
 
-def whole(text: str) -> str:
+def single_line(text: str) -> str:
     """Return a cell without line breaks."""
     return f'<span class="dr-n">{visible(text)}</span>'
 
 
-def signed(value: float, digits: int = 2) -> str:
+def format_signed(value: float, digits: int = 2) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
@@ -47,7 +47,7 @@ def gain(estimate: Estimate | None, scale: float = 1.0, digits: int = 2) -> str:
     """Return a difference with its interval: −0.25 (−0.26 to −0.25)."""
     if estimate is None:
         return format.UNKNOWN
-    value, low, high = (signed(scale * part, digits) for part in estimate)
+    value, low, high = (format_signed(scale * part, digits) for part in estimate)
     return f"{value} ({low} to {high})"
 
 

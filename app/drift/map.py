@@ -116,7 +116,7 @@ def _words(drift: Drift, names: dict[int, str], row: int) -> str:
     if not np.isnan(answers.correct[row]):
         parts.append("right" if answers.correct[row] else "wrong")
     if not np.isnan(answers.tokens[row]):
-        parts.append(format.counted(float(answers.tokens[row]), "token"))
+        parts.append(format.pluralize(float(answers.tokens[row]), "token"))
     return ", ".join(parts)
 
 

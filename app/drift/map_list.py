@@ -10,7 +10,7 @@ import streamlit as st
 from app.drift import projection
 from app.drift.curves import Drift
 from app.shared import format
-from app.shared.trace_text import MOST_SHOWN, marked
+from app.shared.trace_text import MOST_SHOWN, highlighted
 from store.db.engine import Store
 from store.db.rows import RunRow
 from store.evaluations.texts import Ints
@@ -29,8 +29,8 @@ def selected_texts(store: Store, runs: Sequence[RunRow], drift: Drift, rows: Int
     places, times = np.unique(drift.text_index[rows], return_counts=True)
     order = places[np.lexsort((places, -times))]
     more = f"; showing the {MOST_TEXTS} most frequent" if len(order) > MOST_TEXTS else ""
-    texts = format.counted(len(order), "distinct text")
-    st.markdown(f"**{format.counted(len(rows), 'answer')} selected, {texts}**{more}")
+    texts = format.pluralize(len(order), "distinct text")
+    st.markdown(f"**{format.pluralize(len(rows), 'answer')} selected, {texts}**{more}")
     for place in order[:MOST_TEXTS].tolist():
         text_rows = rows[drift.text_index[rows] == place]
         with st.container(border=True, gap="xsmall", key=f"drift-text-{place}"):
@@ -60,7 +60,7 @@ def _show_text(runs: Sequence[RunRow], drift: Drift, place: int, rows: Ints) -> 
 
 def _plain(text: str) -> None:
     cut = "…" if len(text) > MOST_SHOWN else ""
-    st.html(f'<div style="white-space: pre-wrap">{marked(text[:MOST_SHOWN])}{cut}</div>')
+    st.html(f'<div style="white-space: pre-wrap">{highlighted(text[:MOST_SHOWN])}{cut}</div>')
 
 
 def _link(run: RunRow, drift: Drift, rows: Ints) -> None:
@@ -68,7 +68,7 @@ def _link(run: RunRow, drift: Drift, rows: Ints) -> None:
     steps = np.unique(answers.step[rows])
     when = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]}–{steps[-1]}"
     judged = answers.correct[rows][np.isfinite(answers.correct[rows])]
-    right = f"{int(judged.sum())} of {len(judged)} right" if len(judged) else format.counted(len(rows), "answer")
+    right = f"{int(judged.sum())} of {len(judged)} right" if len(judged) else format.pluralize(len(rows), "answer")
     query = {
         "run": run.uid,
         "view": "Predictions",

@@ -22,7 +22,7 @@ from app.drift.words import holds
 from app.shared import data, format, keys, links
 from app.shared.example_parts import show_truth, truth
 from app.shared.figures import GREY
-from app.shared.trace_text import excerpt, marked, visible
+from app.shared.trace_text import excerpt, highlighted, visible
 from app.shared.trace_view import chip
 from app.shared.word_diff import STYLE as DIFF_STYLE
 from app.shared.word_diff import word_diff
@@ -165,16 +165,16 @@ def load_columns(
     return columns
 
 
-def question(one: StoredExample, columns: Sequence[ReadingColumn]) -> int:
+def question(example: StoredExample, columns: Sequence[ReadingColumn]) -> int:
     """Show image, question and true count; return the index of the column that the others are compared with."""
     with st.container(horizontal=True, gap="medium"):
         with st.container(width=PICTURE_WIDTH):
-            alt = visible(one.question)
-            for sha256 in one.images:
+            alt = visible(example.question)
+            for sha256 in example.images:
                 st.html(f'<img class="tv-image" src="{visible(links.image(sha256))}" alt="{alt}">')
         with st.container(key="drift-question"):
-            st.html(f'<div class="tv-question">{marked(one.question)}</div>')
-            show_truth(one)
+            st.html(f'<div class="tv-question">{highlighted(example.question)}</div>')
+            show_truth(example)
             names = [column.name for column in columns]
             requested = st.query_params.get("against")
             st.session_state["drift.against"] = requested if requested in names else names[0]
@@ -211,13 +211,13 @@ def card(column: ReadingColumn, base: str | None, *, measure: bool) -> str:
 def facts(column: ReadingColumn) -> str:
     row = column.row
     if row is None:
-        return f'<div class="dr-facts"><span>{format.counted(len(column.thinking.split()), "word")}</span></div>'
+        return f'<div class="dr-facts"><span>{format.pluralize(len(column.thinking.split()), "word")}</span></div>'
     parts = [
         chip(row),
         "" if row.similarity is None else f"<span>similarity <b>{row.similarity:.2f}</b></span>",
-        f"<span>{format.counted(row.reasoning_steps, 'reasoning step')}</span>" if column.style == "cot" else "",
-        f"<span>{format.counted(len(column.thinking.split()), 'word')}</span>",
-        f"<span>{format.counted(row.tokens, 'token')}</span>" if row.tokens is not None else "",
+        f"<span>{format.pluralize(row.reasoning_steps, 'reasoning step')}</span>" if column.style == "cot" else "",
+        f"<span>{format.pluralize(len(column.thinking.split()), 'word')}</span>",
+        f"<span>{format.pluralize(row.tokens, 'token')}</span>" if row.tokens is not None else "",
         "" if row.wellformed else '<span class="tv-mark">malformed</span>',
         f'<a target="_self" href="{links.page("traces", prediction=row.id)}" title="Open the trace">#{row.id}</a>',
     ]
@@ -248,8 +248,8 @@ def question_list(names: Sequence[str], reading: PairedAnswers, ids: Sequence[in
         st.html(table(("", "", "Question", *names), rows, name="dr-list"))
 
 
-def _truth(one: StoredExample) -> str:
-    text = format.count(one.answer) if one.gold is None and one.answer is not None else truth(one)
+def _truth(example: StoredExample) -> str:
+    text = format.count(example.answer) if example.gold is None and example.answer is not None else truth(example)
     return f" <b>{visible(text)}</b>" if text else ""
 
 

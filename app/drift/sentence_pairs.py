@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.drift.sentences import Match, Vectors, align
 from app.shared import format
-from app.shared.trace_text import marked, visible
+from app.shared.trace_text import highlighted, visible
 from store import embeddings
 from store.db.engine import Store
 from store.embeddings import EncoderRow
@@ -44,7 +44,8 @@ def embedded_texts(store: Store, encoder: EncoderRow | None, texts: Sequence[str
 def pairs(first: str, second: str, matches: Sequence[Match]) -> str:
     """Return a line per match; darker means closer."""
     lines = "".join(
-        f"<span>{marked(match.first or '')}</span>{_cosine(match.cosine)}<span>{marked(match.second or '')}</span>"
+        f"<span>{highlighted(match.first or '')}</span>{_cosine(match.cosine)}"
+        f"<span>{highlighted(match.second or '')}</span>"
         for match in matches
     )
     return f'<div class="dr-pairs"><b>{visible(first)}</b><i></i><b>{visible(second)}</b>{lines}</div>'

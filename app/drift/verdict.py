@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app.drift import sides as drift
-from app.drift.layout import gain, table, whole
+from app.drift.layout import gain, single_line, table
 from app.drift.reads import PairedAnswers
 from app.drift.sides import Side, Verdict, form_of_side
 from app.shared import format
@@ -33,8 +33,8 @@ def show(sides: Sequence[Side], names: Sequence[str], verdict: Verdict, reading:
     rows = [
         (
             visible(name),
-            whole(format.interval(*standing.accuracy) if standing.accuracy else format.UNKNOWN),
-            whole(format.interval(*standing.similarity) if standing.similarity else format.UNKNOWN),
+            single_line(format.interval(*standing.accuracy) if standing.accuracy else format.UNKNOWN),
+            single_line(format.interval(*standing.similarity) if standing.similarity else format.UNKNOWN),
             format.percent(standing.wellformed) if form != "none" else format.UNKNOWN,
             f"{standing.reasoning_steps:.1f}" if form == "cot" else format.UNKNOWN,
             format.count(standing.tokens),
@@ -42,7 +42,7 @@ def show(sides: Sequence[Side], names: Sequence[str], verdict: Verdict, reading:
         for name, standing, form in zip(names, verdict.standings, map(form_of_side, sides), strict=True)
     ]
     difference = f"<b>{visible(names[1])} minus {visible(names[0])}</b>"
-    last = (difference, whole(gain(verdict.accuracy)), whole(gain(verdict.similarity)), "", "", "")
+    last = (difference, single_line(gain(verdict.accuracy)), single_line(gain(verdict.similarity)), "", "", "")
     st.html(table(head, [*rows, last]))
     for note in notes(sides, names, verdict, reading):
         st.caption(format.literal(note))
@@ -58,7 +58,7 @@ def notes(sides: Sequence[Side], names: Sequence[str], verdict: Verdict, reading
         if each.wellformed < MALFORMED and each.similarity is not None
     ]
     sentences = [
-        f"{format.counted(verdict.n, 'shared question')}." if not different else "",
+        f"{format.pluralize(verdict.n, 'shared question')}." if not different else "",
         f"Their conditions differ: {', '.join(different)}." if different else "",
         drift.unshared_note(reading.shared, names) or "",
         "SFT imitates the reference, so it is close to it by construction."

@@ -33,7 +33,11 @@ def load_samples(store: Store, run: RunDetail) -> tuple[Emergence, bool]:
     """Return a run's completions by step, and whether they are training samples; for SFT, they come from its probes."""
     samples = emergence.emergence(store, run.id)
     is_sampled = len(samples.step) > 0
-    return (samples, is_sampled) if is_sampled or run.method != "sft" else (emergence.probed(store, run.id), False)
+    return (
+        (samples, is_sampled)
+        if is_sampled or run.method != "sft"
+        else (emergence.probe_emergence(store, run.id), False)
+    )
 
 
 def gather(store: Store, run: RunDetail, samples: Emergence) -> Evidence:

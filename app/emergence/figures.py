@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-from app.shared.figures import BLUE, GREY, Floats, Mark, faded, plain, smooth
+from app.shared.figures import BLUE, GREY, Floats, Mark, escape_label, smooth, with_opacity
 
 ROW_PIXELS, GAP_PIXELS, BOTTOM_PIXELS = 112, 58, 44
 FIRST_FLAG, FLAG_PIXELS = 40, 16
@@ -116,12 +116,13 @@ def _y_axis(row: Row, low: float, high: float) -> dict[str, object]:
 
 def _heading(row: Row) -> str:
     """Return the title and the curves' names in their colours, as a legend that needs no extra space."""
+    marker = "▪" if row.kind.startswith("stacked") else "━"
     names = [
-        f'<span style="color:{curve.color}">{"▪" if row.kind.startswith("stacked") else "━"} {plain(curve.name)}</span>'
+        f'<span style="color:{curve.color}">{marker} {escape_label(curve.name)}</span>'
         for curve in row.curves
         if not curve.dotted
     ]
-    return f"<b>{plain(row.title)}</b><br>" + "  ".join(names)
+    return f"<b>{escape_label(row.title)}</b><br>" + "  ".join(names)
 
 
 def _traces(row: Row, axis: str) -> list[go.Scatter | go.Heatmap]:
@@ -137,13 +138,13 @@ def _heat(heat: Heat, axis: str) -> go.Heatmap:
     """Return a heat map with a transparent zero, scaled by the root of the share so that rare values are visible."""
     return go.Heatmap(
         uid=f"{axis}/heat",
-        name=plain(heat.name),
+        name=escape_label(heat.name),
         x=heat.x,
         y=heat.y,
         z=np.sqrt(heat.z),
         customdata=heat.z,
         yaxis=axis,
-        colorscale=[[0, faded(BLUE, 0.0)], [1, faded(BLUE, 0.95)]],
+        colorscale=[[0, with_opacity(BLUE, 0.0)], [1, with_opacity(BLUE, 0.95)]],
         zmin=0,
         zmax=1,
         showscale=False,
@@ -156,7 +157,7 @@ def _lines(curve: EmergenceCurve, axis: str, kind: str) -> list[go.Scatter]:
     smoothed = curve.y if curve.sparse else smooth(curve.x, curve.y, SMOOTHING)
     line = go.Scatter(
         uid=f"{axis}/{curve.name}",
-        name=plain(curve.name),
+        name=escape_label(curve.name),
         x=curve.x,
         y=smoothed,
         yaxis=axis,
@@ -187,7 +188,7 @@ def _stacked(curve: EmergenceCurve, axis: str, kind: str) -> list[go.Scatter]:
     return [
         go.Scatter(
             uid=f"{axis}/{curve.name}",
-            name=plain(curve.name),
+            name=escape_label(curve.name),
             x=curve.x,
             y=smooth(curve.x, curve.y, SMOOTHING),
             yaxis=axis,
@@ -195,7 +196,7 @@ def _stacked(curve: EmergenceCurve, axis: str, kind: str) -> list[go.Scatter]:
             stackgroup=axis,
             stackgaps="interpolate",
             line={"color": curve.color, "width": 0.5},
-            fillcolor=faded(curve.color, 0.6),
+            fillcolor=with_opacity(curve.color, 0.6),
             hovertemplate=f"%{{y:{form}}}",
         )
     ]
@@ -210,8 +211,8 @@ def _flags(figure: go.Figure, marks: Sequence[Mark], cursor: float | None) -> No
         figure.add_shape(type="line", xref="x", yref="paper", x0=x, x1=x, y0=0, y1=1, line=line, layer="below")
     for level, mark in enumerate(marks):
         figure.add_annotation(
-            text=f"⚑ {plain(mark.sign)}",
-            hovertext=plain(mark.text),
+            text=f"⚑ {escape_label(mark.sign)}",
+            hovertext=escape_label(mark.text),
             xref="x",
             yref="paper",
             x=mark.x,

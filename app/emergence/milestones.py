@@ -38,7 +38,7 @@ def milestones(samples: Emergence) -> list[Milestone]:
     if len(samples.step) < crossings.ENOUGH:
         return []
     candidates = (_format(samples), _numbered(samples), _accuracy(samples), _length(samples))
-    return sorted((one for one in candidates if one is not None), key=lambda one: one.step)
+    return sorted((milestone for milestone in candidates if milestone is not None), key=lambda one: one.step)
 
 
 def format_locked_at(samples: Emergence) -> int | None:

@@ -76,7 +76,7 @@ def _finding(run: RunDetail, finding: Finding) -> None:
 
 def steps_summary(story: Story) -> str:
     """Return `170 steps` or, for a long run, `1,954 steps, one in 4`."""
-    steps = format.counted(len(story.samples.step), "step")
+    steps = format.pluralize(len(story.samples.step), "step")
     return steps if story.samples.every == 1 else f"{steps}, one in {story.samples.every}"
 
 

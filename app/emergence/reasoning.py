@@ -59,7 +59,7 @@ def read_step(completions: Sequence[SceneCompletion], style: Form) -> StepFigure
     for completion in completions:
         trace = parse(completion.text, style)
         reading.texts += 1
-        reading.words.update(words(completion.text))
+        reading.words.update(distinct_words(completion.text))
         if not trace.reasoning_steps:
             continue
         if trace.answer is not None:
@@ -72,7 +72,7 @@ def read_step(completions: Sequence[SceneCompletion], style: Form) -> StepFigure
     return reading
 
 
-def words(text: str) -> set[str]:
+def distinct_words(text: str) -> set[str]:
     """Return the distinct words of a completion in lower case, without tags."""
     return {word for word in _WORD.findall(_TAGS.sub(" ", text).casefold()) if len(word) <= LONGEST_WORD}
 

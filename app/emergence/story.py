@@ -59,7 +59,7 @@ class Texts(NamedTuple):
 def load(run: RunDetail) -> Story | None:
     """Return a run's story from its completions, else its probes; None if it has neither."""
     store = data.reader()
-    samples, is_sampled = _cached_samples(store, run.id, _evaluated(run), run)
+    samples, is_sampled = _cached_samples(store, run.id, _probe_key(run), run)
     if not len(samples.step):
         return None
     evidence = gather(store, run, samples)
@@ -68,7 +68,7 @@ def load(run: RunDetail) -> Story | None:
     return Story(run, samples, evidence.reward, evidence.held_out, reached, evidence.findings(), has, is_sampled)
 
 
-def _evaluated(run: RunDetail) -> str:
+def _probe_key(run: RunDetail) -> str:
     """Return a cache key that, for a run without samples, changes with its probes."""
     return f"{version(run)} {len(data.list_evaluations(run.id))}" if run.method == "sft" else version(run)
 
@@ -85,12 +85,12 @@ def _job(run: RunDetail) -> str:
 
 def is_summarized(run: RunDetail) -> bool:
     """Return whether all completions are summarized; False for an older database until `summarize`."""
-    return not emergence.unsummarized(data.reader(), run.id)
+    return not emergence.unsummarized_steps(data.reader(), run.id)
 
 
 def summarize(run: RunDetail) -> Iterator[float]:
     """Summarize the steps of an older database, a few at a time; yield the completed share."""
-    steps = emergence.unsummarized(data.reader(), run.id)
+    steps = emergence.unsummarized_steps(data.reader(), run.id)
     for start in range(0, len(steps), emergence.STEPS_AT_ONCE):
         emergence.add_summaries(data.dashboard_writer(), run.id, steps[start : start + emergence.STEPS_AT_ONCE])
         yield min(1.0, (start + emergence.STEPS_AT_ONCE) / len(steps))

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.shared import data, data_needs, format, links
 from app.shared.example_parts import show_truth, truth
-from app.shared.trace_text import marked, visible
+from app.shared.trace_text import highlighted, visible
 from app.shared.trace_view import chip
 from app.shared.word_diff import STYLE, word_diff
 from store.contents import Contents
@@ -60,7 +60,7 @@ def label(example: StoredExample, panel_example: PanelExample) -> str:
     right = (
         f"right {panel_example.right} of {panel_example.judged} times"
         if panel_example.judged
-        else f"{format.counted(panel_example.answers, 'answer')}, not judged"
+        else f"{format.pluralize(panel_example.answers, 'answer')}, not judged"
     )
     return " · ".join(part for part in (example.question, truth(example), right) if part)
 
@@ -78,7 +78,7 @@ def show(example: StoredExample, now: StoredPrediction, before: StoredPrediction
                 alt = visible(example.question)
                 st.html(f'<img class="tv-image" src="{visible(links.image(sha256))}" alt="{alt}">')
         with st.container():
-            st.html(f'<div class="tv-question">{marked(example.question)}</div>')
+            st.html(f'<div class="tv-question">{highlighted(example.question)}</div>')
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 show_truth(example)
                 if answered := chip(now):
@@ -94,9 +94,9 @@ def summary(now: StoredPrediction, before: StoredPrediction | None, has: Content
     if data_needs.allows(has, data_needs.FORM):
         parts.append("well-formed" if now.wellformed else "malformed")
     if data_needs.allows(has, data_needs.THINKING):
-        parts.append(format.counted(now.reasoning_steps, "reasoning step"))
+        parts.append(format.pluralize(now.reasoning_steps, "reasoning step"))
     if now.tokens is not None:
-        parts.append(format.counted(now.tokens, "token"))
+        parts.append(format.pluralize(now.tokens, "token"))
     parts.append("first evaluation" if before is None else f"changes since step {before.step} are marked")
     return " · ".join(parts)
 

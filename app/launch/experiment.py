@@ -21,14 +21,14 @@ def experiment_form() -> None:
     with st.expander("Experiment: launch a matrix of runs", icon=":material/grid_view:", key="experiment"):
         try:
             matrix = _matrix()
-            runs = experiments.planned(matrix)
+            runs = experiments.plan_runs(matrix)
         except ConfigError as error:
             st.error(format.literal(str(error)), icon=":material/error:")
             return
         trained = sum(run.config.method != "none" for run in runs)
         st.caption(
-            f"{format.counted(len(runs), 'run')} ({trained} with training), each evaluated on "
-            f"{format.counted(len(matrix.benchmarks), 'benchmark')}, one after another."
+            f"{format.pluralize(len(runs), 'run')} ({trained} with training), each evaluated on "
+            f"{format.pluralize(len(matrix.benchmarks), 'benchmark')}, one after another."
         )
         name = st.text_input("Name", NAME, key="experiment.name", width=240)
         launcher = launcher_choice("experiment.launcher")

@@ -120,15 +120,15 @@ def widget(field: Field) -> None:
     elif field.path in SUGGESTIONS:
         _suggestions(field)
     elif field.kind == "boolean":
-        st.toggle(field.label, form_state.filled(field.path), **_common(field))
+        st.toggle(field.label, form_state.filled_value(field.path), **_common(field))
     elif field.kind in ("integer", "number"):
         _number(field)
     elif field.kind == "array":
         _words(field)
     elif field.path == "instruction":
-        st.text_area(field.label, form_state.filled(field.path) or "", **_common(field))
+        st.text_area(field.label, form_state.filled_value(field.path) or "", **_common(field))
     else:
-        st.text_input(field.label, form_state.filled(field.path) or "", **_common(field))
+        st.text_input(field.label, form_state.filled_value(field.path) or "", **_common(field))
 
 
 def _common(field: Field) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _choice(field: Field) -> None:
     def name(option: str) -> str:
         return NAMES.get(option, option) if is_named else option
 
-    value = form_state.filled(field.path)
+    value = form_state.filled_value(field.path)
     if is_named:
         st.segmented_control(
             field.label, field.choices, default=value, format_func=name, required=True, wrap=True, **_common(field)
@@ -151,14 +151,14 @@ def _choice(field: Field) -> None:
 
 
 def _suggestions(field: Field) -> None:
-    value = form_state.filled(field.path)
+    value = form_state.filled_value(field.path)
     options = list(dict.fromkeys((*SUGGESTIONS[field.path], value)))
     accepts_other = field.path in ("model.id", "data.dataset")
     st.selectbox(field.label, options, index=options.index(value), accept_new_options=accepts_other, **_common(field))
 
 
 def _words(field: Field) -> None:
-    value = form_state.filled(field.path)
+    value = form_state.filled_value(field.path)
     options = list(dict.fromkeys((*field.default, *value)))
     st.multiselect(field.label, options, default=value, accept_new_options=True, **_common(field))
 
@@ -166,7 +166,7 @@ def _words(field: Field) -> None:
 def _number(field: Field) -> None:
     kind: Any = int if field.kind == "integer" else float
     step: Any = 1 if kind is int else 1e-4 if field.path.endswith("learning_rate") else 0.01
-    value = form_state.filled(field.path)
+    value = form_state.filled_value(field.path)
     st.number_input(
         field.label,
         min_value=None if field.minimum is None else kind(field.minimum),

@@ -25,11 +25,11 @@ def key(path: str) -> str:
     return f"launch.{st.session_state.get(_GENERATION, 0)}.{path}"
 
 
-def filled(path: str, default: Any = None) -> Any:
+def filled_value(path: str, default: Any = None) -> Any:
     """Return the value that the field was filled with, its widget's default."""
     return st.session_state.get(_FILLED, {}).get(path, default)
 
 
 def value(path: str, default: Any = None) -> Any:
     """Return the field's current value."""
-    return st.session_state.get(key(path), filled(path, default))
+    return st.session_state.get(key(path), filled_value(path, default))

@@ -34,18 +34,18 @@ def plan(config: RunConfig) -> list[str]:
     return [
         _updates(config),
         f"{format.count(prompts)} prompts in total: {share:.2g} passes over the {size} training examples.",
-        f"{format.counted(probes, 'probe')} of {format.counted(evaluation.probe_examples, 'example')}, "
-        f"{format.counted(validations, 'validation')} of "
+        f"{format.pluralize(probes, 'probe')} of {format.pluralize(evaluation.probe_examples, 'example')}, "
+        f"{format.pluralize(validations, 'validation')} of "
         f"{format.count(data.val_examples)}, {test}.",
     ]
 
 
 def _updates(config: RunConfig) -> str:
-    steps, batch = format.counted(config.optimization.steps, "update"), config.optimization.batch_size
+    steps, batch = format.pluralize(config.optimization.steps, "update"), config.optimization.batch_size
     if config.method == "sft":
-        return f"{steps} of {format.counted(batch, 'reference')}."
-    group, prompts = config.grpo.group_size, format.counted(config.prompts_per_step, "prompt")
-    return f"{steps} of {format.counted(batch, 'sequence')}: {prompts} × groups of {group}."
+        return f"{steps} of {format.pluralize(batch, 'reference')}."
+    group, prompts = config.grpo.group_size, format.pluralize(config.prompts_per_step, "prompt")
+    return f"{steps} of {format.pluralize(batch, 'sequence')}: {prompts} × groups of {group}."
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

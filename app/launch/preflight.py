@@ -14,7 +14,7 @@ import streamlit as st
 import yaml
 
 from app.shared import format
-from store.db.redaction import redacted
+from store.db.redaction import redact
 from trainer.spec.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +79,7 @@ def read_report(output: str, errors: str) -> Report:
         image = base64.b64decode(str(report["image"]).partition(",")[2]) if report.get("image") else None
         memory = _memory(report["memory"]) if report.get("memory") else None
     except (ValueError, KeyError, TypeError, AttributeError):
-        last = redacted((errors.strip().splitlines() or ["it printed no error"])[-1])
+        last = redact((errors.strip().splitlines() or ["it printed no error"])[-1])
         return _failed(f"The trainer could not check this: {last}")
     return Report(checks, report.get("prompt"), image, memory)
 

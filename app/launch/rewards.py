@@ -36,7 +36,7 @@ def folder() -> Path | None:
     return Path(name).resolve() if name and Path(name).is_dir() else None
 
 
-def offered(root: Path | None) -> list[str]:
+def list_reward_functions(root: Path | None) -> list[str]:
     """Return `FILE.py:function` for every public function in the folder's files, without importing them."""
     if root is None:
         return []
@@ -70,7 +70,7 @@ def forbidden_code(field: str, names: Iterable[object]) -> list[str]:
     if root is None:
         advice = f"launch it from the command line, or name its folder in {FOLDER_VARIABLE}"
         return [f"{field}: {name} is code from a file; {advice}." for name in custom]
-    allowed = offered(root)
+    allowed = list_reward_functions(root)
     return [f"{field}: {name} is not a function of a file in {root}." for name in custom if name not in allowed]
 
 
@@ -105,8 +105,8 @@ def rows(pays: Mapping[str, tuple[float | None, str]]) -> None:
     """Show one row per reward; `pays` holds the raw value and reason for the example text, by reward name."""
     for name in _names():
         _row(name, pays.get(name))
-    custom = form_state.filled("rewards.custom", [])
-    choices = list(dict.fromkeys((*offered(folder()), *custom)))
+    custom = form_state.filled_value("rewards.custom", [])
+    choices = list(dict.fromkeys((*list_reward_functions(folder()), *custom)))
     if choices:
         st.multiselect(
             "Rewards from files",
@@ -125,7 +125,7 @@ def _row(name: str, pay: tuple[float | None, str] | None) -> None:
     path = f"rewards.{name}"
     on = row.toggle(
         title,
-        form_state.filled(f"{path}.on", name not in BUILT_IN_REWARDS),
+        form_state.filled_value(f"{path}.on", name not in BUILT_IN_REWARDS),
         key=form_state.key(f"{path}.on"),
         help=PAYS_FOR.get(name),
         persist_state="session",
@@ -133,7 +133,7 @@ def _row(name: str, pay: tuple[float | None, str] | None) -> None:
     )
     weight = row.number_input(
         f"Weight of {title}",
-        value=float(form_state.filled(f"{path}.weight", 1.0)),
+        value=float(form_state.filled_value(f"{path}.weight", 1.0)),
         step=0.1,
         format="%g",
         key=form_state.key(f"{path}.weight"),

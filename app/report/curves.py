@@ -26,7 +26,7 @@ def charts(store: Store, runs: Sequence[RunDetail]) -> str:
         members = [(run, charts_by_run[run.id][key]) for run in runs if key in charts_by_run[run.id]]
         lines = [line for run, run_chart in members for line in _lines(store, run, run_chart, alone=len(runs) == 1)]
         if len(runs) > 1:
-            lines = _colored(lines, [run for run, _ in members])
+            lines = _color_lines(lines, [run for run, _ in members])
         charts_html.append(chart(members[0][1].title, lines, is_share=members[0][1].share))
     return "".join(charts_html)
 
@@ -52,7 +52,7 @@ def _line(name: str, curve: MetricCurve, values: Series, color: str, dash: str =
     return ReportLine(name, values.step.astype(float), values.value, color, dash, curve.sparse)
 
 
-def _colored(lines: Sequence[ReportLine], runs: Sequence[RunDetail]) -> list[ReportLine]:
+def _color_lines(lines: Sequence[ReportLine], runs: Sequence[RunDetail]) -> list[ReportLine]:
     """Give each run its method's colour and dash; more runs of a method get other colours."""
     colored_lines, used_colors, others = [], set[str](), iter(PALETTE * len(lines))
     for line, run in zip(lines, runs, strict=False):

@@ -118,13 +118,13 @@ def _heading(store: Store, run: RunDetail, name: str) -> str:
     note = f"<p>{visible(run.note)}</p>" if run.note else ""
     rows = "".join(
         f"<tr><th scope='row'>{visible(label)}</th><td>{visible(value)}</td><td>{visible(source)}</td></tr>"
-        for label, value, source in _measured(store, run)
+        for label, value, source in _headline_rows(store, run)
     )
     line = visible(" · ".join(filter(None, facts)))
     return f"<h2>{visible(name)}</h2><p class='quiet'>{line}</p>{note}<div class='wide'><table>{rows}</table></div>"
 
 
-def _measured(store: Store, run: RunDetail) -> Iterable[tuple[str, str, str]]:
+def _headline_rows(store: Store, run: RunDetail) -> Iterable[tuple[str, str, str]]:
     """Yield label, value and source of each headline number."""
     figures = (headlines.REWARD, *headlines.REASONING)
     names = [name for figure in figures for name in (figure.trained, figure.probed)]
@@ -155,12 +155,12 @@ def _setting(value: object) -> str:
 
 def _milestones(store: Store, run: RunDetail, pictures: Pictures, *, name: str) -> str:
     """Return a run's milestones, with sampled answers from before and after them."""
-    emergence.add_summaries(store, run.id, emergence.unsummarized(store, run.id))
+    emergence.add_summaries(store, run.id, emergence.unsummarized_steps(store, run.id))
     samples, is_sampled = load_samples(store, run)
     reached = milestones.milestones(samples)
     heading = f"Milestones of {name}" if name else "Milestones"
     table_rows = "".join(map(_milestone, reached)) or "<tr><td>No milestones.</td></tr>"
-    sampled_cards = [*traces.tagged(store, run), *traces.of_training(store, run, reached, is_sampled)]
+    sampled_cards = [*traces.tagged_cards(store, run), *traces.of_training(store, run, reached, is_sampled)]
     cards = _cards(f"Answers in training{f' of {name}' if name else ''}", sampled_cards, [run], pictures)
     return f"<h2>{visible(heading)}</h2><div class='wide'><table>{table_rows}</table></div>{cards}"
 

@@ -53,7 +53,7 @@ def of_training(store: Store, run: RunDetail, reached: Sequence[Milestone], is_s
             yield Card(f"Step {step:,}, {why[step]}", groups[0].example, answers)
 
 
-def tagged(store: Store, run: RunDetail) -> Iterator[Card]:
+def tagged_cards(store: Store, run: RunDetail) -> Iterator[Card]:
     """Yield the completions that users have tagged."""
     tags_by_id = list_tagged(store, run.id, MOST_TAGGED)
     rows = get_completions(store, list(tags_by_id))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from app.shared import data, format
-from store.db.redaction import redacted
+from store.db.redaction import redact
 from store.db.rows import RunDetail
 from store.surroundings.code import KeptSource
 
@@ -29,7 +29,7 @@ def _show_source(run: RunDetail, start: KeptSource, number: int) -> None:
     st.caption(f"{when}, {at}: commit {format.literal(source.revision[:12])}. {_changes(source.changed)}")
     if not source.difference:
         return
-    difference = redacted(source.difference)
+    difference = redact(source.difference)
     with st.expander("Uncommitted changes", icon=":material/difference:", key=f"code_{number}"):
         if source.changed:
             st.text("\n".join(source.changed))
@@ -45,4 +45,4 @@ def _show_source(run: RunDetail, start: KeptSource, number: int) -> None:
 def _changes(changed: tuple[str, ...]) -> str:
     if not changed:
         return "No uncommitted changes."
-    return f"{format.counted(len(changed), 'file')} changed since."
+    return f"{format.pluralize(len(changed), 'file')} changed since."

@@ -12,7 +12,7 @@ import yaml
 from app.run import logs
 from app.run.code import code_part
 from app.shared import data, format, status
-from store.db.redaction import redacted, redacted_values
+from store.db.redaction import redact, redacted_values
 from store.db.rows import RunDetail
 from store.jobs import list_jobs
 
@@ -87,7 +87,7 @@ def _events_table(run: RunDetail) -> None:
             "at": [datetime.fromtimestamp(event.at, UTC) for event in events],
             "step": [event.step for event in events],
             "kind": [event.kind.replace("_", " ") for event in events],
-            "message": [redacted(event.message) for event in events],
+            "message": [redact(event.message) for event in events],
         },
         hide_index=True,
         column_config={
@@ -111,9 +111,9 @@ def _processes_table(run: RunDetail) -> None:
             "state": [status.look(job.state).label for job in jobs],
             "host": [job.host for job in jobs],
             "pid": [job.pid for job in jobs],
-            "lasted": [lasted(job.started_at, job.ended_at) for job in jobs],
+            "lasted": [duration_text(job.started_at, job.ended_at) for job in jobs],
             "exit": [job.exit_code for job in jobs],
-            "error": [job.error and redacted(job.error) for job in jobs],
+            "error": [job.error and redact(job.error) for job in jobs],
         },
         hide_index=True,
         column_config={
@@ -130,5 +130,5 @@ def _processes_table(run: RunDetail) -> None:
     )
 
 
-def lasted(started: float | None, ended: float | None) -> str | None:
+def duration_text(started: float | None, ended: float | None) -> str | None:
     return format.duration(ended - started) if started and ended else None

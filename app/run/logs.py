@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from store.db.redaction import redacted
+from store.db.redaction import redact
 
 LIMIT = 200_000
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
@@ -26,10 +26,10 @@ def tail(path: Path, limit: int = LIMIT) -> str | None:
         content = (
             whole if whole.strip() else b"(\xe2\x80\xa6)" + cut
         )  # a single line without an end, or all but one line
-    return redacted(plain(content.decode("utf-8", errors="replace")))
+    return redact(terminal_text(content.decode("utf-8", errors="replace")))
 
 
-def plain(text: str) -> str:
+def terminal_text(text: str) -> str:
     """Return text as a terminal would show it, without colours: only the last state of an overwritten line."""
     lines = _ESCAPES.sub("", text).replace("\r\n", "\n").split("\n")
     return "\n".join(_CONTROLS.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in lines)

@@ -109,7 +109,7 @@ def machine_tab(run: RunDetail) -> None:
 def _shade(phase: Phase, begin: float, size: float) -> dict[str, Any]:
     """Return the shaded background of a phase."""
     ends = {"x0": (phase.begin - begin) / size, "x1": (phase.end - begin) / size}
-    look = {"fillcolor": figures.faded(phase.colour, 0.16), "line": {"width": 0}, "layer": "below"}
+    look = {"fillcolor": figures.with_opacity(phase.colour, 0.16), "line": {"width": 0}, "layer": "below"}
     return {"type": "rect", "yref": "paper", "y0": 0, "y1": 1, **ends, **look}
 
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.run import advice
 from app.shared import format
-from store.db.redaction import redacted
+from store.db.redaction import redact
 from store.db.rows import JobRow, RunDetail
 
 
@@ -15,7 +15,7 @@ def what_went_wrong(run: RunDetail) -> None:
     job = run.job
     if job is None or not job.error or job.state in ("finished", "queued"):
         return
-    job, error = redacted_job(job), redacted(job.error or "")
+    job, error = redacted_job(job), redact(job.error or "")
     if job.state == "stopped":
         st.info(format.literal(error), icon=":material/info:")
         return
@@ -33,7 +33,7 @@ def what_went_wrong(run: RunDetail) -> None:
 
 def redacted_job(job: JobRow) -> JobRow:
     """Return a job without secrets, which older versions and other databases may hold."""
-    return job._replace(error=redacted(job.error or ""), traceback=redacted(job.traceback or "") or None)
+    return job._replace(error=redact(job.error or ""), traceback=redact(job.traceback or "") or None)
 
 
 def _log(job: JobRow) -> None:

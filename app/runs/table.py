@@ -61,7 +61,7 @@ def columns(runs: Sequence[RunRow]) -> dict[str, list[Any]]:
         "left": [status.seconds_left(run) for run in runs],
         "reward": [list(run.sparkline) if len(run.sparkline) > 1 else None for run in runs],
         "accuracy": [_accuracy(run) for run in runs],
-        "measured": [status.measured(run) for run in runs],
+        "measured": [status.accuracy_source(run) for run in runs],
         "created": [datetime.fromtimestamp(run.created_at, UTC) for run in runs],
     }
 

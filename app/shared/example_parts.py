@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app.shared import format
-from app.shared.trace_text import marked
+from app.shared.trace_text import highlighted
 from store.db.rows import StoredExample
 
 SHORT = 40
@@ -43,7 +43,7 @@ def show_rest(example: StoredExample) -> None:
         if text:
             with st.expander(title, type="compact"):
                 cut = "…" if len(text) > LONGEST else ""
-                st.html(f'<div class="tv-reference">{marked(text[:LONGEST])}{cut}</div>')
+                st.html(f'<div class="tv-reference">{highlighted(text[:LONGEST])}{cut}</div>')
 
 
 def as_text(value: Any) -> str:

@@ -167,7 +167,7 @@ def stacked_chart(lines: Sequence[Line], frame: Frame = PLAIN, *, smoothing: flo
     figure = empty(frame)
     for line in lines:
         trace = _curve(line, smooth(line.x, line.y, smoothing), share=False)
-        figure.add_trace(trace.update(stackgroup="all", line={"width": 0.5}, fillcolor=faded(line.color, 0.55)))
+        figure.add_trace(trace.update(stackgroup="all", line={"width": 0.5}, fillcolor=with_opacity(line.color, 0.55)))
     figure.update_layout(showlegend=True)
     figure.update_yaxes(rangemode="tozero")
     return figure
@@ -200,7 +200,7 @@ def bar_chart(
         figure.add_trace(
             go.Bar(
                 uid=group.name,
-                name=plain(group.name),
+                name=escape_label(group.name),
                 x=np.arange(len(heights)),
                 y=heights,
                 marker={"color": group.color},
@@ -266,7 +266,7 @@ def empty(frame: Frame) -> go.Figure:
                     "yanchor": "bottom",
                     "showarrow": False,
                     "text": mark.sign,
-                    "hovertext": plain(mark.text),
+                    "hovertext": escape_label(mark.text),
                     "font": {"color": mark.color, "size": 11},
                 }
                 for mark in frame.marks
@@ -284,7 +284,7 @@ def _curve(line: Line, y: Floats, share: bool) -> go.Scatter:
         value += f" (%{{customdata[0]:{form}}} – %{{customdata[1]:{form}}})"
     return go.Scatter(
         uid=line.name,
-        name=plain(line.name),
+        name=escape_label(line.name),
         legendgroup=line.name,
         x=line.x,
         y=y,
@@ -328,9 +328,9 @@ def _band(line: Line) -> list[go.Scatter]:
                 x=x,
                 y=y,
                 mode="lines",
-                line={"width": 3 if len(x) == 2 else 0, "color": faded(line.color, 0.45)},
+                line={"width": 3 if len(x) == 2 else 0, "color": with_opacity(line.color, 0.45)},
                 fill="toself",
-                fillcolor=faded(line.color, 0.18),
+                fillcolor=with_opacity(line.color, 0.18),
                 hoverinfo="skip",
             )
         )
@@ -343,11 +343,11 @@ def stretches(mask: npt.NDArray[np.bool_]) -> list[slice]:
     return [slice(int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def faded(color: str, opacity: float) -> str:
+def with_opacity(color: str, opacity: float) -> str:
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-def plain(text: str) -> str:
+def escape_label(text: str) -> str:
     """Escape the HTML that Plotly interprets in labels, so that names and messages are shown literally."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -35,7 +35,7 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}" if _known(value) else UNKNOWN
 
 
-def aligned(values: Iterable[float | None]) -> str:
+def aligned_format(values: Iterable[float | None]) -> str:
     """Return the printf format that gives all numbers of a column the same decimals: four digits for the largest."""
     largest = max((abs(value) for value in values if _known(value) and math.isfinite(value)), default=0.0)
     if largest >= 1e7 or 0 < largest < 1e-3:
@@ -48,7 +48,7 @@ def is_number(text: str) -> bool:
     return text.strip() in ("", UNKNOWN) or _NUMBER.match(text) is not None
 
 
-def counted(number: float, thing: str) -> str:
+def pluralize(number: float, thing: str) -> str:
     """Return `1 run`, `2 runs` or `1,234 runs` for `run`."""
     return f"{count(number)} {thing}" if number == 1 else f"{count(number)} {thing}s"
 

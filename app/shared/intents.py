@@ -92,14 +92,14 @@ def stop_experiment(uid: str, level: int) -> str:
     count = experiments.stop_experiment(data.writer(), uid, level)
     data.forget()
     if level > 1:
-        return f"Stopping {format.counted(count, 'job')}."
-    return f"Pausing {format.counted(count, 'job')}: active ones finish their step and save a checkpoint."
+        return f"Stopping {format.pluralize(count, 'job')}."
+    return f"Pausing {format.pluralize(count, 'job')}: active ones finish their step and save a checkpoint."
 
 
 def resume_experiment(uid: str) -> str:
     count = experiments.resume_experiment(data.writer(), uid)
     data.forget()
-    again = f"Queued {format.counted(count, 'job')} again."
+    again = f"Queued {format.pluralize(count, 'job')} again."
     return again if count else "Nothing to resume yet: wait until all jobs have stopped."
 
 
@@ -244,7 +244,7 @@ def tag_found(search: Search, name: str) -> str:
         raise StoreError(f"More than {MOST_TAGGED:,} completions match: narrow the search before you tag its results.")
     tag_traces(data.writer(), "completion", ids, name)
     data.forget()
-    return f"Tagged {format.counted(len(ids), 'completion')}."
+    return f"Tagged {format.pluralize(len(ids), 'completion')}."
 
 
 def dataset_of(search: Search) -> str:

@@ -121,7 +121,7 @@ def figure_json(figure: go.Figure | Figure) -> str:
     return str(to_json_plotly(content | {"data": traces}))
 
 
-def packed(values: npt.NDArray[Any]) -> dict[str, Any]:
+def pack_numbers(values: npt.NDArray[Any]) -> dict[str, Any]:
     """Return numbers as a base64 typed array, which plotly.js reads fastest."""
     shape = {"shape": ",".join(map(str, values.shape))} if values.ndim > 1 else {}
     return {"dtype": values.dtype.str[1:], "bdata": base64.b64encode(values.tobytes()).decode(), **shape}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from app.shared.figures import Frame, empty, plain
+from app.shared.figures import Frame, empty, escape_label
 from app.shared.palette import group_style
 
 
@@ -32,7 +32,7 @@ def paths(runs: Sequence[Path]) -> go.Figure:
         figure.add_trace(
             go.Scatter(
                 uid=run.name,
-                name=plain(run.name),
+                name=escape_label(run.name),
                 x=list(run.similarity),
                 y=list(run.accuracy),
                 customdata=list(run.steps),

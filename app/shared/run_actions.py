@@ -142,8 +142,9 @@ def deletion_summary(run: RunRow) -> str:
     counts = state.belongings(data.reader(), run.id)
     folder = intents.folder_of(run)
     return (
-        f"{format.counted(counts.completions, 'completion')}, {format.counted(counts.evaluations, 'evaluation')} with "
-        f"{format.counted(counts.predictions, 'answer')}, {format.counted(counts.checkpoints, 'checkpoint')}"
+        f"{format.pluralize(counts.completions, 'completion')}, "
+        f"{format.pluralize(counts.evaluations, 'evaluation')} with "
+        f"{format.pluralize(counts.predictions, 'answer')}, {format.pluralize(counts.checkpoints, 'checkpoint')}"
         + (f", and {folder} with its log" if folder else "")
     )
 

@@ -55,7 +55,7 @@ def _rank(run: RunRow) -> tuple[int, bool]:
     return (1 if run.status in ("finished", None) else 2), False
 
 
-def offered() -> list[RunRow]:
+def selectable_runs() -> list[RunRow]:
     """Return the runs that can be chosen, newest first, always with the session's and the URL's."""
     requested = (st.query_params.get("run"), st.session_state.get(SHOWN), _owner())
     uids = tuple(sorted({uid for uid in requested if uid}))

@@ -140,7 +140,7 @@ def sentence(run: RunRow, now: float, *, last_step_at: float | None = None, stil
     return f"{name} {format.age(run.ended_at, now)}{lasted}"
 
 
-def measured(run: RunRow) -> str | None:
+def accuracy_source(run: RunRow) -> str | None:
     """Return what a run's accuracy was measured on, `probe of 24 · step 80`; answers are always greedy."""
     if run.accuracy is None or run.evaluation_kind is None:
         return None

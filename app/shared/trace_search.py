@@ -90,7 +90,7 @@ def _one_of(query: Mapping[str, str], name: str, choices: Mapping[str, T], other
     if not text:
         return otherwise
     if text not in choices:
-        raise StoreError(f"{name} cannot be {_quoted(text)}: choose one of {', '.join(choices)}.")
+        raise StoreError(f"{name} cannot be {_quote(text)}: choose one of {', '.join(choices)}.")
     return choices[text]
 
 
@@ -107,18 +107,18 @@ def _number(query: Mapping[str, str], name: str) -> float | None:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise StoreError(f"{name} cannot be {_quoted(text)}: write a number.")
+        raise StoreError(f"{name} cannot be {_quote(text)}: write a number.")
     return value
 
 
 def _whole_number(query: Mapping[str, str], name: str) -> int | None:
     value = _number(query, name)
     if value is not None and not (value.is_integer() and abs(value) < 2**31):
-        raise StoreError(f"{name} cannot be {_quoted(query[name])}: write a whole number of at most ten digits.")
+        raise StoreError(f"{name} cannot be {_quote(query[name])}: write a whole number of at most ten digits.")
     return None if value is None else int(value)
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text if len(text) <= LONGEST else text[:LONGEST] + "…")
 
 

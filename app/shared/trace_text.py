@@ -34,7 +34,7 @@ def visible(text: str) -> str:
     return html.escape(HIDDEN.sub(_code_point, text)).replace("\n", "&#10;")
 
 
-def marked(text: str) -> str:
+def highlighted(text: str) -> str:
     """Return text like `visible`, for HTML content, with spelt-out characters highlighted."""
     parts, end = [], 0
     for match in HIDDEN.finditer(text):
@@ -92,14 +92,14 @@ def _no_number(trace: Trace) -> str:
 
 
 def _plain(text: str) -> str:
-    return f'<div class="tv-plain">{marked(text.strip())}</div>' if text.strip() else ""
+    return f'<div class="tv-plain">{highlighted(text.strip())}</div>' if text.strip() else ""
 
 
 def _step(trace: Trace, step: ReasoningStep, stop: int) -> str:
     text = trace.text[step.start : min(step.end, stop)].strip().removeprefix(f"{step.number}.").strip()
     why = "" if step.counted else f'<span class="tv-why">not counted: {visible(step.why or "")}</span>'
     name = "tv-step" if step.counted else "tv-step tv-dim"
-    return f'<div class="{name}"><b>{step.number}</b><span class="tv-text">{marked(text)}{why}</span></div>'
+    return f'<div class="{name}"><b>{step.number}</b><span class="tv-text">{highlighted(text)}{why}</span></div>'
 
 
 def _raw(trace: Trace, limit: int | None) -> Body:
@@ -109,7 +109,11 @@ def _raw(trace: Trace, limit: int | None) -> Body:
     start = 0 if limit is None or position < limit else position - limit // 2
     before = "…" if start else ""
     spot = position + SPOT
-    good, bad, rest = marked(text[start:position]), marked(text[position:spot]), marked(text[spot:stop])
+    good, bad, rest = (
+        highlighted(text[start:position]),
+        highlighted(text[position:spot]),
+        highlighted(text[spot:stop]),
+    )
     wrong = f'<span class="tv-bad">{bad or "⟨end of text⟩"}</span><span class="tv-rest">{rest}</span>'
     rule = f'<div class="tv-rule">✘ {visible(violation.message)}</div>' if violation else ""
     return Body(f'<div class="tv-raw">{before}{good}{wrong}</div>{rule}', len(text) - min(stop, len(text)) + start)

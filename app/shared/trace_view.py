@@ -75,7 +75,7 @@ def head(row: Row, *, strongest: float | None = None, link: str | None = None) -
     if isinstance(row, StoredPrediction) and row.similarity is not None:
         parts.append(f'<span class="tv-quiet">similarity {row.similarity:.2f}</span>')
     if row.tokens is not None:
-        parts.append(f'<span class="tv-quiet tv-tokens">{format.counted(row.tokens, "token")}</span>')
+        parts.append(f'<span class="tv-quiet tv-tokens">{format.pluralize(row.tokens, "token")}</span>')
     if row.truncated:
         parts.append('<span class="tv-mark" title="Cut off at the token limit.">truncated</span>')
     if not row.wellformed:

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from app.shared.trace_text import marked
+from app.shared.trace_text import highlighted
 
 MOST_WORDS = 800
 """Maximum number of words compared; the time grows with its square."""
@@ -25,17 +25,17 @@ def word_diff(before: str | None, after: str) -> str:
     """
     new = _pieces(after)
     if before is None:
-        return f'<div class="wd">{marked("".join(new))}</div>'
+        return f'<div class="wd">{highlighted("".join(new))}</div>'
     old = _pieces(before)
     same = difflib.SequenceMatcher(a=old, b=new, autojunk=False)
     parts = []
     for kind, start, end, low, high in same.get_opcodes():
         if kind in ("delete", "replace"):
-            parts.append(_tagged("del", old[start:end]))
+            parts.append(_tag("del", old[start:end]))
         if kind == "equal":
-            parts.append(marked("".join(new[low:high])))
+            parts.append(highlighted("".join(new[low:high])))
         elif high > low:
-            parts.append(_tagged("ins", new[low:high]))
+            parts.append(_tag("ins", new[low:high]))
     return f'<div class="wd">{"".join(parts)}</div>'
 
 
@@ -44,5 +44,5 @@ def _pieces(text: str) -> list[str]:
     return pieces if len(pieces) <= MOST_WORDS else [*pieces[:MOST_WORDS], "…"]
 
 
-def _tagged(tag: str, words: Sequence[str]) -> str:
-    return f"<{tag}>{marked(''.join(words))}</{tag}>"
+def _tag(tag: str, words: Sequence[str]) -> str:
+    return f"<{tag}>{highlighted(''.join(words))}</{tag}>"

@@ -75,7 +75,7 @@ def _work(work: Work) -> list[str]:
     sentences = []
     if work.queued and not work.active and work.dead:
         hosts = ", ".join(work.dead)
-        queued = f"{format.counted(work.queued, 'job')} {'is' if work.queued == 1 else 'are'} queued"
+        queued = f"{format.pluralize(work.queued, 'job')} {'is' if work.queued == 1 else 'are'} queued"
         sentences.append(f"{queued}, but the worker on {hosts} has exited: see queue.log beside the database.")
     sentences += [f"{name} has stopped reporting: check its host and its log." for name in work.silent]
     return sentences

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from store.db.redaction import redacted
+from store.db.redaction import redact
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME_LIMIT = 60
@@ -69,5 +69,5 @@ def devices(command: tuple[str, ...] = (sys.executable, "-m", "trainer")) -> Dev
     except subprocess.TimeoutExpired:
         return Devices((), None, 0, f"The trainer did not report its devices within {TIME_LIMIT} s: reload the page.")
     except (ValueError, KeyError, TypeError):
-        last = redacted((done.stderr.strip().splitlines() or ["it printed no error"])[-1])
+        last = redact((done.stderr.strip().splitlines() or ["it printed no error"])[-1])
         return Devices((), None, 0, f"The trainer could not report its devices: {last}")

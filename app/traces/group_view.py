@@ -13,7 +13,7 @@ import streamlit as st
 
 from app.shared import format, links
 from app.shared.example_parts import show_rest, show_truth
-from app.shared.trace_text import marked, visible
+from app.shared.trace_text import highlighted, visible
 from app.shared.trace_view import Row, show_trace, summarize
 from app.traces.group_compare import side_by_side
 from store.completions.summary import is_dead
@@ -138,14 +138,14 @@ def show_block(
 
 def _heading(block: Block) -> None:
     example, summary = block.example, summarize(block.rows)
-    question = marked(example.question) if example else "This example was not recorded"
+    question = highlighted(example.question) if example else "This example was not recorded"
     st.html(f'<div class="tv-question">{question}</div>')
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if example:
             show_truth(example)
         if _is_unknown(block):
             st.badge("group unknown", icon=":material/question_mark:", color="gray", help=UNKNOWN_HELP)
-            st.caption(format.counted(len(block.rows), "answer"), width="content")
+            st.caption(format.pluralize(len(block.rows), "answer"), width="content")
         else:
             st.caption(summary.sentence if len(block.rows) > 1 else "one answer", width="content")
         if summary.malformed and len(block.rows) > 1:
@@ -168,6 +168,6 @@ def _picture(example: StoredExample | None) -> None:
         st.html(f'<img class="tv-image" loading="lazy" src="{visible(links.image(sha256))}" alt="{alt}">')
     if example.reference:
         with st.expander("Reference", type="compact"):
-            st.html(f'<div class="tv-reference">{marked(example.reference)}</div>')
+            st.html(f'<div class="tv-reference">{highlighted(example.reference)}</div>')
     show_rest(example)
     st.html(f'<div class="tv-name">{visible(example.name)}</div>')

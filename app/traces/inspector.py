@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.shared import data, format, links
 from app.shared.example_parts import show_rest, show_truth
-from app.shared.trace_text import MOST_SHOWN, body, marked, visible
+from app.shared.trace_text import MOST_SHOWN, body, highlighted, visible
 from app.shared.trace_view import Row, chip
 from app.traces import meetings_view, trace_copy
 from app.traces.token_view import token_view
@@ -76,7 +76,7 @@ def _facts(row: Row, rank: int, of: int) -> list[str]:
         facts.append(f"{row.kind} on {format.literal(row.benchmark)}")
         facts.append(f"sample {row.sample}" if row.sample else "greedy")
     if row.tokens is not None:
-        facts.append(format.counted(row.tokens, "token") + (", cut off at the limit" if row.truncated else ""))
+        facts.append(format.pluralize(row.tokens, "token") + (", cut off at the limit" if row.truncated else ""))
     return facts
 
 
@@ -126,14 +126,14 @@ def _picture(store: Store, example: StoredExample | None, row: Row) -> None:
             st.image(path, width="stretch", alt=format.literal(example.question[:200]))
         except StoreError as error:
             st.caption(format.literal(str(error)))
-    st.html(f'<div class="tv-question">{marked(example.question)}</div>')
+    st.html(f'<div class="tv-question">{highlighted(example.question)}</div>')
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         show_truth(example)
         if answered := chip(row):
             st.html(answered, width="content")
     if example.reference:
         with st.expander("Reference", type="compact"):
-            st.html(f'<div class="tv-reference">{marked(example.reference)}</div>')
+            st.html(f'<div class="tv-reference">{highlighted(example.reference)}</div>')
     show_rest(example)
     st.html(f'<div class="tv-name">{visible(example.name)}</div>')
 
@@ -147,7 +147,7 @@ def _trace(row: Row, style: Form) -> None:
 
 
 def _rewards(run: RunDetail, row: Row) -> None:
-    explanations = explained(run, row)
+    explanations = explain_components(run, row)
     if not explanations:
         return
     st.html(reward_table(explanations, row.rewards, row.reward))
@@ -156,7 +156,7 @@ def _rewards(run: RunDetail, row: Row) -> None:
         st.page_link("../pages/rewards.py", label="Try other rewards", icon=":material/balance:", query_params=where)
 
 
-def explained(run: RunDetail, row: Row) -> list[Explained]:
+def explain_components(run: RunDetail, row: Row) -> list[Explained]:
     """Return each component with its reason; for a script's run, only the recorded values."""
     try:
         config = from_dict(run.config)

@@ -53,7 +53,7 @@ def describe(evaluation: EvaluationRow) -> str:
         if evaluation.ended_at
         else "not finished"
     )
-    answers = format.counted(evaluation.done, "answer")
+    answers = format.pluralize(evaluation.done, "answer")
     return f"step {evaluation.step} · {evaluation.kind} · {evaluation.benchmark} · {answers} · {result}"
 
 

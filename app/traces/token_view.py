@@ -13,7 +13,7 @@ import streamlit as st
 
 from app.shared import data, format, intents, status
 from app.shared.run_actions import attempt
-from app.shared.trace_text import marked
+from app.shared.trace_text import highlighted
 from store import trace
 from store.completions.tokens import get_tokens
 from store.db.engine import Store
@@ -102,7 +102,7 @@ def strip(text: str, tokens: TokenRow, by: str, opened: int = 0) -> str:
     colouring = COLOURINGS[by]
     count = min(len(tokens.ends), MOST_TOKENS)
     starts = (opened, *tokens.ends)
-    spans = [marked(text[:opened])] + [
+    spans = [highlighted(text[:opened])] + [
         _token(text[starts[i] : tokens.ends[i]], tokens, i, colouring) for i in range(count)
     ]
     rest = f'<div class="tv-quiet">{len(tokens.ends) - count} more tokens</div>' if count < len(tokens.ends) else ""
@@ -114,9 +114,8 @@ def strip(text: str, tokens: TokenRow, by: str, opened: int = 0) -> str:
 def _token(text: str, tokens: TokenRow, i: int, colouring: Colouring) -> str:
     value = colouring.value(tokens, i)
     share = 0.0 if value is None else max(-1.0, min(1.0, value / colouring.most))
-    return (
-        f'<span style="background: {_colour(share)}" title="{_numbers(tokens, i)}">{marked(text) or INVISIBLE}</span>'
-    )
+    background, title = _colour(share), _numbers(tokens, i)
+    return f'<span style="background: {background}" title="{title}">{highlighted(text) or INVISIBLE}</span>'
 
 
 def _colour(share: float) -> str:

@@ -55,7 +55,7 @@ def export_runs(store: Store, run_ids: Iterable[int], file: Path, *, completions
     unfinished = file.with_name(f"{file.name}.unfinished")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            made = _opened(Path(folder))
+            made = _open_database(Path(folder))
             try:
                 for run_id in run_ids:
                     copy_run(store, made, run_id, completions=completions)
@@ -89,7 +89,7 @@ def import_runs(store: Store, file: Path, *, anew: bool = False, sha256: str | N
                 unpack_known(file, Path(folder), sha256)
         except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
             raise StoreError(f"{file} cannot be read ({error}). Export the run again.") from None
-        imported = _opened(Path(folder))
+        imported = _open_database(Path(folder))
         if sha256 is not None:
             imported = replace(imported, media=packed_images(file, Path(folder)))
         try:
@@ -250,7 +250,7 @@ def _copy_rows(
         statement = statement.returning(table.c.id, sort_by_parameter_order=True)
     moved = ids.setdefault(table, {})
     for part in _parts(source, table, condition):
-        rows = [_moved(table, row, ids) | fixed for row in part]
+        rows = [_target_row(table, row, ids) | fixed for row in part]
         if anew and table is Job.__table__:
             rows = [row | {"uid": new_uid()} for row in rows]
         result = target.execute(statement, rows)
@@ -266,7 +266,7 @@ def _parts(there: Connection, table: Table, condition: ColumnElement[bool]) -> I
         yield [dict(row) for row in part]
 
 
-def _moved(table: Table, row: Mapping[str, Any], ids: Ids) -> dict[str, Any]:
+def _target_row(table: Table, row: Mapping[str, Any], ids: Ids) -> dict[str, Any]:
     """Return the row for the target: with new ids, and without secrets and references to rows not transferred."""
     values = {name: value for name, value in row.items() if name != "id"}
     for key in table.foreign_keys:
@@ -277,7 +277,7 @@ def _moved(table: Table, row: Mapping[str, Any], ids: Ids) -> dict[str, Any]:
     return (redacted_values(values) if table in _AWAY else values) | away
 
 
-def _opened(folder: Path) -> Store:
+def _open_database(folder: Path) -> Store:
     """Open the database in a folder with the images next to it, regardless of VR1Z_MEDIA."""
     return replace(open_store(str(folder / NAME)), media=folder / IMAGES)
 

@@ -145,7 +145,7 @@ def _unpack_image(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Pat
 
 
 def _rebuild(raw: Path, target: Path, file: Path) -> None:
-    with closing(_opened(raw)) as source:
+    with closing(_open_original(raw)) as source:
         revision = _revision(source, file)
         tables = Base.metadata if revision == upgrade.HEAD else _older(target, revision)
         if revision == upgrade.HEAD:
@@ -187,7 +187,7 @@ def _older(target: Path, revision: str) -> MetaData:
     return tables
 
 
-def _opened(raw: Path) -> sqlite3.Connection:
+def _open_original(raw: Path) -> sqlite3.Connection:
     """Open the original database read-only, with limits of time and size, and unable to run code in it."""
     source = sqlite3.connect(f"file:{quote(str(raw))}?mode=ro&immutable=1", uri=True, isolation_level=None)
     source.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, VALUE_BYTES)
@@ -199,7 +199,7 @@ def _opened(raw: Path) -> sqlite3.Connection:
     return source
 
 
-def _allowed(action: int, first: str | None, second: str | None, place: str | None, view: str | None) -> int:
+def _authorize(action: int, first: str | None, second: str | None, place: str | None, view: str | None) -> int:
     is_plain = action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ) and view is None
     return sqlite3.SQLITE_OK if is_plain else sqlite3.SQLITE_DENY
 
@@ -253,7 +253,7 @@ def _check_schema(source: sqlite3.Connection, expected: MetaData, file: Path) ->
     (verdict,) = source.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise StoreError(f"The database in {file} is damaged ({verdict}). Export the run again.")
-    source.set_authorizer(_allowed)
+    source.set_authorizer(_authorize)
 
 
 def _take_rows(source: sqlite3.Connection, target: sqlite3.Connection, table: Table, file: Path) -> None:
@@ -268,14 +268,14 @@ def _take_rows(source: sqlite3.Connection, target: sqlite3.Connection, table: Ta
     while part := rows.fetchmany(ROWS_AT_ONCE):
         if current_table is not None:
             for row in part:
-                refuse_faults(current_table, _decoded(dict(zip(current_names, row, strict=True)), is_json), file)
+                refuse_faults(current_table, _decode(dict(zip(current_names, row, strict=True)), is_json), file)
         try:
             target.executemany(add, part)
         except sqlite3.IntegrityError as error:
             raise StoreError(f"{file} has invalid rows in {table.name} ({error}). Export the run again.") from None
 
 
-def _decoded(row: dict[str, Any], is_json: set[str]) -> dict[str, Any]:
+def _decode(row: dict[str, Any], is_json: set[str]) -> dict[str, Any]:
     for name in is_json:
         if row[name] is not None:
             row[name] = _NO_JSON if not isinstance(row[name], str) else _json(row[name])

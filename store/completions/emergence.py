@@ -106,7 +106,7 @@ def emergence(store: Store, run_id: int, *, limit: int = MOST_SUMMARIES) -> Emer
     return replace(of_figures([row.step for row in rows], figures), every=every)
 
 
-def probed(store: Store, run_id: int) -> Emergence:
+def probe_emergence(store: Store, run_id: int) -> Emergence:
     """Return the same from the finished probes of a run without training completions; an example counts as a group."""
     probes = (Evaluation.run_id == run_id, Evaluation.kind == "probe", Evaluation.ended_at.is_not(None))
     with reading(store) as connection:
@@ -230,7 +230,7 @@ def thinned(emergence: Emergence, limit: int) -> Emergence:
     )
 
 
-def unsummarized(store: Store, run_id: int) -> list[int]:
+def unsummarized_steps(store: Store, run_id: int) -> list[int]:
     """Return the steps with completions but without a summary."""
     without = ~select(StepSummary.step).where(StepSummary.run_id == run_id, StepSummary.step == Step.step).exists()
     sampled = select(Completion.id).where(Completion.run_id == run_id, Completion.step == Step.step).exists()

@@ -24,10 +24,10 @@ def count(gold: Any) -> int | None:
     if whole := _WHOLE.fullmatch(text):
         return int(whole[1])
     number = read_count(text)
-    return marked(text) if number is None else number
+    return marked_count(text) if number is None else number
 
 
-def marked(text: str) -> int | None:
+def marked_count(text: str) -> int | None:
     """Return the count marked as the answer of a solution, by an answer tag, a box or `####` in the last line."""
     if "<answer>" in text:
         return parse(text, "direct").answer

@@ -45,7 +45,7 @@ def matching(pattern: str) -> Matcher:
     try:
         compiled = re2.compile(_bytes(pattern), _options())
     except re2.error as error:
-        raise StoreError(_explained(error)) from None
+        raise StoreError(_explain(error)) from None
     finally:
         re2.purge()  # otherwise the last 128 expressions stay in memory
     if compiled.programsize > LARGEST_PROGRAM:
@@ -72,7 +72,7 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", errors="replace")
 
 
-def _explained(error: Exception) -> str:
+def _explain(error: Exception) -> str:
     reason = str(error.args[0].decode("utf-8", errors="replace") if isinstance(error.args[0], bytes) else error)
     if "too large" in reason:
         return _TOO_LARGE

@@ -57,9 +57,9 @@ def get_tokens(store: Store, completion_id: int) -> StoredTokens | None:
 
 def _lists(tokens: TokenRow) -> dict[str, list[Any]]:
     nats = {"entropy": tokens.entropy, "logp": tokens.logp, "base_logp": tokens.base_logp}
-    return {"ends": list(tokens.ends)} | {name: [_rounded(value) for value in row] for name, row in nats.items()}
+    return {"ends": list(tokens.ends)} | {name: [_round(value) for value in row] for name, row in nats.items()}
 
 
-def _rounded(value: float | None) -> float | None:
+def _round(value: float | None) -> float | None:
     number = finite(value)
     return None if number is None else round(number, DIGITS)

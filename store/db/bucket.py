@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from store.db.connection import StoreError
-from store.db.redaction import redacted
+from store.db.redaction import redact
 
 WHOLE = frozenset(("abfs", "az", "gcs", "gs", "memory", "s3", "s3a"))
 """Protocols whose objects appear only when complete; with others, files are written under another name and moved."""
@@ -42,7 +42,7 @@ class Bucket:
     cache: Path
 
     def __str__(self) -> str:
-        return redacted(self.url)
+        return redact(self.url)
 
     def has(self, name: str) -> bool:
         """Return whether the file exists now, bypassing any cached listing; False if the server does not answer."""
@@ -126,7 +126,7 @@ class Bucket:
             raise StoreError(f"Access to {self.url} was denied. Check the keys in the environment.") from None
         except Exception as error:
             # Each driver has its own exceptions for network errors.
-            reason = redacted(str(error) or type(error).__name__).splitlines()[0]
+            reason = redact(str(error) or type(error).__name__).splitlines()[0]
             raise StoreError(
                 f"{self.url} cannot be used ({reason}). Check that it can be reached, or correct VR1Z_MEDIA."
             ) from None

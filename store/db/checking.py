@@ -36,7 +36,7 @@ def faults(table: Table, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, fault
 
 
-def sound(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+def clear_invalid(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row with an empty value in place of each invalid one."""
     return dict(row) | {name: empty(table.c[name]) for name, _ in faults(table, row)}
 

@@ -21,7 +21,7 @@ from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, m
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
-from store.db.redaction import redacted
+from store.db.redaction import redact
 
 if TYPE_CHECKING:
     from store.db.bucket import Bucket
@@ -72,7 +72,7 @@ class StoreError(Exception):
     """The database cannot do what was asked. The message says what happened and what to do, without secrets."""
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(redacted(sentence))
+        super().__init__(redact(sentence))
 
 
 class Unreachable(StoreError):
@@ -109,7 +109,7 @@ class Store:
     def where(self) -> str:
         """The database as shown to users: a path or a URL without its password."""
         url = make_url(self.url)
-        return str(sqlite_path(url) or redacted(url.render_as_string(hide_password=False)))
+        return str(sqlite_path(url) or redact(url.render_as_string(hide_password=False)))
 
     @property
     def folder(self) -> Path:
@@ -156,7 +156,7 @@ def writing(store: Store) -> Iterator[Connection]:
     """Open a write transaction, which is committed at the end and rolled back on any exception."""
     store.check_file()
     try:
-        with _reached(store, store.engine.connect) as connection, connection.begin():
+        with _connect_with_retries(store, store.engine.connect) as connection, connection.begin():
             yield connection
     except (DBAPIError, sqlite3.Error) as error:
         raise failure(store, error) from error
@@ -194,7 +194,7 @@ def driver_writing(store: Store) -> Iterator[DriverCursor]:
     dialect = store.engine.dialect
     store.check_file()
     try:
-        connection = _reached(store, store.engine.raw_connection)
+        connection = _connect_with_retries(store, store.engine.raw_connection)
         try:
             cursor = _driver_cursor(connection.cursor(), dialect)
             if dialect.name == "sqlite":
@@ -212,7 +212,7 @@ def reading(store: Store) -> Iterator[Connection]:
     """Open a consistent snapshot. It never waits for a writer. Keep it short: it keeps the log from shrinking."""
     store.check_file()
     try:
-        with _reached(store, store.engine.connect).execution_options(
+        with _connect_with_retries(store, store.engine.connect).execution_options(
             **READING[store.engine.dialect.name]
         ) as connection:
             yield connection
@@ -220,7 +220,7 @@ def reading(store: Store) -> Iterator[Connection]:
         raise failure(store, error) from error
 
 
-def _reached(store: Store, connect: Callable[[], C]) -> C:
+def _connect_with_retries(store: Store, connect: Callable[[], C]) -> C:
     """Return a connection, retrying for the store's `patience`."""
     deadline = time.monotonic() + store.patience
     while True:

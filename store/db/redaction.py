@@ -68,7 +68,7 @@ def is_secret(name: str) -> bool:
     return bool(_NAME.search(name)) and not _ORDINARY.search(name)
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """Return the text without its secrets."""
     for secret in _values():
         text = secret.sub(HIDDEN, text)
@@ -86,18 +86,18 @@ def redacted_values(value: Any, field: str = "") -> Any:
         return [redacted_values(item, field) for item in value]
     if is_secret(field) and value not in (None, "") and not isinstance(value, bool):
         return HIDDEN
-    return redacted(value) if isinstance(value, str) else value
+    return redact(value) if isinstance(value, str) else value
 
 
 def _without_labelled(text: str) -> str:
     parts, at = [], 0
-    for begin, end in _labelled(text):
+    for begin, end in _labelled_spans(text):
         parts += [text[at:begin], HIDDEN]
         at = end
     return "".join([*parts, text[at:]])
 
 
-def _labelled(text: str) -> Iterator[tuple[int, int]]:
+def _labelled_spans(text: str) -> Iterator[tuple[int, int]]:
     """Yield the start and end of each value next to a secret's name."""
     at = 0
     for label in _LABEL.finditer(text):
@@ -135,7 +135,7 @@ def _secrets(environment: Iterable[tuple[str, str]]) -> Iterator[str]:
             user, colon, password = address[2].partition(":")
             yield unquote(password if colon else user)
         yield from (unquote(address[3]) for address in _ADDRESS.finditer(value))
-        yield from (unquote(value[begin:end]) for begin, end in _labelled(value))
+        yield from (unquote(value[begin:end]) for begin, end in _labelled_spans(value))
 
 
 def _ways(secret: str) -> Iterator[str]:

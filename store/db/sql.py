@@ -27,4 +27,4 @@ def columns(table: type[Base], row: Any, extra: Mapping[str, ColumnElement[Any]]
 def sound_row(table: type[Base], kind: Any, row: Row[Any]) -> Any:
     """Return the row as the NamedTuple `kind`, with an empty value in place of each invalid one."""
     columns: Any = table.__table__
-    return kind(**checking.sound(columns, row._asdict()))
+    return kind(**checking.clear_invalid(columns, row._asdict()))

@@ -94,13 +94,13 @@ def scalar(value: Any) -> float | None:
             return None
         array = np.frombuffer(tensor.tensor_content, kind)
     else:
-        array = _listed(list(getattr(tensor, field)), field, kind)
+        array = _field_values(list(getattr(tensor, field)), field, kind)
     if tensor.dtype == _BFLOAT16:
         array = (array.astype("<u4") << 16).view("<f4")
     return float(array[0]) if len(array) == 1 else None
 
 
-def _listed(values: list[Any], field: str, kind: str) -> Any:
+def _field_values(values: list[Any], field: str, kind: str) -> Any:
     """Return the values of a field. An omitted value is zero; half-precision numbers are stored as bits."""
     if field == "half_val":
         return np.array(values or [0], "<i4").astype("<u2").view(kind)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from store.importing import algorithms, trl_keys
-from store.importing.names import LONGEST_NAME, plain, printable, stored_names
+from store.importing.names import LONGEST_NAME, printable, stored_names, strip_prefix
 
 LAST_STEP = 2**31 - 1
 """The highest step number; a higher one is damaged, or counts something other than updates."""
@@ -129,9 +129,9 @@ class FoundRun:
     def _numbers(self, values: Mapping[str, object]) -> tuple[float | None, dict[str, float]]:
         """Return the trainer's own step, if it was logged, and the metrics."""
         logged_step, numbers = None, {}
-        is_end = any(plain(name) == END for name in values)
+        is_end = any(strip_prefix(name) == END for name in values)
         for name, value in _flat(values):
-            number, short = as_number(value), plain(name)
+            number, short = as_number(value), strip_prefix(name)
             if self.own_steps and short in STEP_KEYS:
                 logged_step = number
             elif name in CLOCK:
@@ -181,7 +181,7 @@ class FoundRun:
         self.gone |= gone
         self.notes.append(
             f"An earlier attempt reached step {max(gone):,}; what it logged after step {step:,} is left out "
-            f"({counted(len(gone), 'step')}), because the log continues from there."
+            f"({pluralize(len(gone), 'step')}), because the log continues from there."
         )
 
     def continue_with(self, later: FoundRun, restart: int | None = None) -> None:
@@ -234,12 +234,12 @@ class FoundRun:
         if long:
             self.notes.append(
                 f"Names of more than {LONGEST_NAME} characters are shortened to their beginning "
-                f"and end: {listed(long)}."
+                f"and end: {list_names(long)}."
             )
         for reason, counts in self.left_out.items():
             if not counts:
                 continue
-            self.notes.append(f"{reason}: {listed([each(name, n) for name, n in counts.items()])}.")
+            self.notes.append(f"{reason}: {list_names([each(name, n) for name, n in counts.items()])}.")
         self.left_out.clear()
 
     @property
@@ -275,7 +275,7 @@ class FoundRun:
         }
 
 
-def counted(n: int, noun: str) -> str:
+def pluralize(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
@@ -284,7 +284,7 @@ def each(name: str, times: int) -> str:
     return printable(name) if times == 1 else f"{printable(name)} ({times:,} times)"
 
 
-def listed(names: list[str]) -> str:
+def list_names(names: list[str]) -> str:
     """Return the first names, and how many more there are."""
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")

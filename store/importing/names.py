@@ -15,12 +15,12 @@ def printable(name: str) -> str:
     return "".join(each for each in name if each.isprintable())
 
 
-def shortened(name: str) -> str:
+def shorten(name: str) -> str:
     """Return at most LONGEST_NAME characters. Both ends of a long name are kept, as they distinguish similar names."""
     return name if len(name) <= LONGEST_NAME else f"{name[:_HEAD]}…{name[-_TAIL:]}"
 
 
-def plain(name: str) -> str:
+def strip_prefix(name: str) -> str:
     """Return a name without the prefix under which transformers logs training metrics."""
     return name.removeprefix("train/")
 
@@ -31,14 +31,14 @@ def stored_names(names: Iterable[str]) -> dict[str, str]:
     names_by_stored: dict[str, str] = {}
     # Names that are already short come first: with `loss` and `train/loss`, the latter keeps its prefix.
     for name in sorted(distinct, key=lambda each: _wanted(each) != each):
-        full_name = shortened(printable(name)) or "(no name)"
+        full_name = shorten(printable(name)) or "(no name)"
         free = (each for each in (_wanted(name), full_name) if each not in names_by_stored)
         names_by_stored[next(free, None) or _numbered(full_name, names_by_stored)] = name
     return {name: stored for stored, name in names_by_stored.items()}
 
 
 def _wanted(name: str) -> str:
-    return shortened(trl_keys.metric_name(plain(printable(name)))) or "(no name)"
+    return shorten(trl_keys.metric_name(strip_prefix(printable(name)))) or "(no name)"
 
 
 def _numbered(name: str, used: dict[str, str]) -> str:

@@ -14,8 +14,8 @@ from store.db.redaction import redacted_values
 from store.db.schema import Run
 from store.events import add_event
 from store.importing import known, lines, tensorboard, trackio, trl, verl, wandb
-from store.importing.found import LAST_STEP, Found, FoundRun, counted
-from store.importing.names import printable, shortened
+from store.importing.found import LAST_STEP, Found, FoundRun, pluralize
+from store.importing.names import printable, shorten
 from store.importing.steps import DATASET, extend, form_of_texts, put_all
 from store.runs import create_run, delete_run, describe_run, get_run
 from store.trace import GRAMMAR
@@ -136,7 +136,7 @@ def _names(store: Store, tool: str, runs: Sequence[FoundRun]) -> list[str]:
 
 
 def _shown(name: str, tool: str) -> str:
-    return shortened(printable(name)) or tool
+    return shorten(printable(name)) or tool
 
 
 def _import(store: Store, tool: str, path: str, run: FoundRun, name: str, unread: Sequence[str]) -> Imported:
@@ -156,7 +156,7 @@ def _import(store: Store, tool: str, path: str, run: FoundRun, name: str, unread
         else _create(store, tool, path, run, display_name)
     )
     if changed:
-        contents = f"{counted(len(steps), 'step')}, {counted(completion_count, 'completion')}"
+        contents = f"{pluralize(len(steps), 'step')}, {pluralize(completion_count, 'completion')}"
         report = [f"Imported from {tool}: {path} ({contents}).", *run.notes, *unread]
         add_event(store, run_id, "imported", "\n".join(report))
     return Imported(display_name, uid, len(steps), completion_count, existing is None, changed, tuple(run.notes))

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from store.db.connection import StoreError
 from store.importing.files import as_json, below, read_each
-from store.importing.found import Found, FoundRun, counted
+from store.importing.found import Found, FoundRun, pluralize
 
 OTHERS = {
     "traces": "trace",
@@ -106,7 +106,7 @@ def _count_others(connection: sqlite3.Connection, runs_by_key: dict[Key, FoundRu
             f"SELECT {project_column}, {id}, count(*) FROM {table} GROUP BY 1, 2"
         ):
             if (row_project, key) in runs_by_key:
-                runs_by_key[row_project, key].notes.append(f"Left out: {counted(n, noun)}.")
+                runs_by_key[row_project, key].notes.append(f"Left out: {pluralize(n, noun)}.")
 
 
 def _seconds(timestamp: object) -> float | None:

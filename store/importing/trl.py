@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from store.db.connection import StoreError
 from store.importing.files import fingerprint, places, read_each, read_json
-from store.importing.found import Found, FoundRun, as_number, counted, listed
+from store.importing.found import Found, FoundRun, as_number, list_names, pluralize
 from store.importing.trl_tables import add_completions, number_groups
 
 STATE, ADAPTER, TABLES = "trainer_state.json", "adapter_config.json", "completions"
@@ -77,7 +77,7 @@ def _run(folder: Path, root: Path, unread: list[str]) -> FoundRun | None:
     run = FoundRun(identity, names[0], names[1:], config=_config(folder, last.content if last else {}))
     run.folder, run.named_method = folder, _method(folder)
     for entry in history:
-        run.add(_whole(entry.get("step")), {name: value for name, value in entry.items() if name != "step"})
+        run.add(_whole_step(entry.get("step")), {name: value for name, value in entry.items() if name != "step"})
     tables_of_last = _of_last_attempt(run, tables, states, last)
     _, damaged = read_each(tables_of_last, lambda table: add_completions(run, table))
     problems += damaged
@@ -114,10 +114,12 @@ def _last(states: list[State]) -> State | None:
 def _common(one: State, other: State) -> int:
     """Return the length of the common beginning of two histories."""
     pairs = zip(one.history, other.history, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if not _alike(a, b)), min(len(one.history), len(other.history)))
+    return next(
+        (i for i, (a, b) in enumerate(pairs) if not _is_equal_json(a, b)), min(len(one.history), len(other.history))
+    )
 
 
-def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def _is_equal_json(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return json.dumps(one, sort_keys=True, default=str) == json.dumps(other, sort_keys=True, default=str)
 
 
@@ -127,15 +129,15 @@ def _of_last_attempt(run: FoundRun, tables: list[Path], states: list[State], las
         return tables
     earlier = [state for state in states if _common(state, last) < min(len(state.history), len(last.history))]
     for state in earlier:
-        run.gone |= {int(_whole(entry.get("step")) or 0) for entry in state.history[_common(state, last) :]}
+        run.gone |= {int(_whole_step(entry.get("step")) or 0) for entry in state.history[_common(state, last) :]}
         run.notes.append(
             f"{state.path.parent.name}/{STATE} is left out: it is from an earlier attempt (up "
             f"to step {state.step:,.0f})."
         )
     old = [table for table in tables if _is_older(table, earlier, last)]
     if old:
-        names = listed([table.name for table in old])
-        run.notes.append(f"Left out: {counted(len(old), 'table')} of completions of an earlier attempt ({names}).")
+        names = list_names([table.name for table in old])
+        run.notes.append(f"Left out: {pluralize(len(old), 'table')} of completions of an earlier attempt ({names}).")
     return [table for table in tables if table not in old]
 
 
@@ -147,13 +149,13 @@ def _is_older(table: Path, earlier: list[State], last: State) -> bool:
         return True
     for state in earlier:
         shared = state.history[: _common(state, last)]
-        branched = max((_whole(entry.get("step")) or 0 for entry in shared), default=0)
+        branched = max((_whole_step(entry.get("step")) or 0 for entry in shared), default=0)
         if step > branched and written_at <= state.written_at < last.written_at - UNTIL:
             return True
     return False
 
 
-def _whole(step: object) -> int | float | None:
+def _whole_step(step: object) -> int | float | None:
     """Return the step of a log entry, which older versions and other writers store as text."""
     if isinstance(step, str):
         return as_number(step.strip())

@@ -12,7 +12,7 @@ import pyarrow
 from pyarrow import parquet
 
 from store.db.connection import StoreError
-from store.importing.found import NO_STEP, FoundRun, LoggedCompletion, as_number, as_step, counted, listed
+from store.importing.found import NO_STEP, FoundRun, LoggedCompletion, as_number, as_step, list_names, pluralize
 
 OWN_COLUMNS = ("step", "prompt", "completion", "advantage", "reward")
 GOLD = ("answer", "answers", "solution", "gold", "gold_answer", "ground_truth", "target", "label")
@@ -114,10 +114,10 @@ def number_groups(run: FoundRun) -> None:
     """Number the groups that can be inferred, and note how many completions have none or are from evaluations."""
     if run.answers:
         n = sum(map(len, run.answers.values()))
-        steps = listed([str(step) for step in sorted(run.answers)])
+        steps = list_names([str(step) for step in sorted(run.answers)])
         run.notes.append(
             f"At step {steps}, TRL kept the completions of the evaluation instead of those of training: "
-            f"{counted(n, 'completion')}, shown under Predictions and not counted as training."
+            f"{pluralize(n, 'completion')}, shown under Predictions and not counted as training."
         )
     if not run.completions:
         return

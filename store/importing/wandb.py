@@ -72,10 +72,10 @@ def runs(path: str) -> Found:
     together: dict[str, list[FoundRun]] = {}
     for run in files:
         together.setdefault(run.identity, []).append(run)
-    return Found([_joined(parts) for parts in together.values()], unread)
+    return Found([_join_attempts(parts) for parts in together.values()], unread)
 
 
-def _joined(parts: list[FoundRun]) -> FoundRun:
+def _join_attempts(parts: list[FoundRun]) -> FoundRun:
     """Merge the attempts of one run, earliest first."""
     whole, *later = sorted(parts, key=lambda part: part.started_at or 0.0)
     for part in later:
@@ -85,7 +85,7 @@ def _joined(parts: list[FoundRun]) -> FoundRun:
 
 def _file(path: Path) -> FoundRun:
     """Return the run in one file. Raises StoreError for a file without records."""
-    run = FoundRun(identity=path.stem, name=path.stem, started_at=_started(path))
+    run = FoundRun(identity=path.stem, name=path.stem, started_at=_start_time(path))
     for data in _records(path, run.notes):
         try:
             record: Any = _MESSAGES["Record"].FromString(data)
@@ -126,7 +126,7 @@ def _whole_objects(values: dict[str, object]) -> dict[str, object]:
     return entry | {name: {"_type": kind} for name, kind in objects.items()}
 
 
-def _started(path: Path) -> float | None:
+def _start_time(path: Path) -> float | None:
     """Return when the writer of a file started, according to its folder's name."""
     match = _STARTED.search(path.parent.name)
     try:

@@ -10,7 +10,7 @@ from store.db.connection import StoreError
 from store.db.engine import Store
 from store.media import files as media
 from store.recording import records
-from store.recording.intake import arrived, take
+from store.recording.intake import next_record_number, take
 from store.recording.records import IMAGES, LINES, PREFIX, Begin, Damaged, Newer
 
 AT_ONCE = 200
@@ -62,10 +62,10 @@ def take_in(store: Store, folder: Path, expected: str = "", last: int | None = N
         uid = _uid_of(folder)
         if expected not in ("", uid):
             raise Damaged(f"This is journal {uid}, not {expected}.")
-        before = after = arrived(store, uid)
+        before = after = next_record_number(store, uid)
         if last is not None and before > last:
             return Taken(folder, "", 0)
-        lines = records.read(folder / LINES)
+        lines = records.read_lines(folder / LINES)
         while part := list(islice(lines, AT_ONCE)):
             answer = take(store, uid, 0, part, without, is_alive=False)
             while answer.missing or answer.next < _end_of(part):
@@ -90,7 +90,7 @@ def _end_of(lines: list[bytes]) -> int:
 
 def _uid_of(folder: Path) -> str:
     """Return the uid at the beginning of a journal, whose folder may have been renamed. Raises Damaged."""
-    first = next(records.read(folder / LINES), b"")
+    first = next(records.read_lines(folder / LINES), b"")
     _, record = records.from_line(first)
     if not isinstance(record, Begin):
         raise Damaged("The journal does not begin with the record `begin`.")

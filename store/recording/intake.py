@@ -106,7 +106,7 @@ def has_image(store: Store, sha256: str) -> bool:
     return False
 
 
-def arrived(store: Store, uid: str) -> int:
+def next_record_number(store: Store, uid: str) -> int:
     """Return the number of a journal's first record that is not stored yet. Raises Gone."""
     return _state(store, uid).next
 

@@ -282,7 +282,7 @@ def last_number(path: Path) -> int | None:
     return None if line is None else number_of(line)
 
 
-def read(path: Path) -> Iterator[bytes]:
+def read_lines(path: Path) -> Iterator[bytes]:
     """Yield the complete lines of a journal, without an incomplete last line that a killed writer left."""
     with path.open("rb") as file:
         while (line := file.readline(LONGEST_LINE)).endswith(b"\n"):

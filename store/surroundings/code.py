@@ -11,7 +11,7 @@ from sqlalchemy import insert, select
 
 from store.db import checking
 from store.db.connection import Store, reading, writing
-from store.db.redaction import redacted
+from store.db.redaction import redact
 from store.db.schema import Code
 from store.db.values import clean
 
@@ -54,7 +54,7 @@ def read_code(store: Store, run_ids: Sequence[int]) -> dict[int, list[KeptSource
     table: Any = Code.__table__
     with reading(store) as connection:
         for row in connection.execute(select(*columns).where(Code.run_id.in_(run_ids)).order_by(Code.id)):
-            sound = checking.sound(table, row._asdict())
+            sound = checking.clear_invalid(table, row._asdict())
             changed = tuple(map(str, sound["changed"]))
             source = Source(sound["revision"], changed, sound["difference"], sound["is_cut"])
             sources_by_run[row.run_id].append(KeptSource(sound["at"], source))
@@ -69,7 +69,7 @@ def without_secrets(difference: str) -> str:
     """
     parts = []
     for sign, lines in groupby(difference.splitlines(), key=lambda line: line[:1] if line[:1] in tuple("+- ") else ""):
-        bare = redacted("\n".join(line[len(sign) :] for line in lines))
+        bare = redact("\n".join(line[len(sign) :] for line in lines))
         parts += [sign + line for line in bare.split("\n")]
     return "\n".join(parts)
 

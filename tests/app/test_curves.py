@@ -86,14 +86,14 @@ def test_metrics_are_found_by_expressions_and_listed_by_prefix() -> None:
 
 def test_charts_move_and_go() -> None:
     order = ["a", "b", "c"]
-    moved = {action: charts.moved(action, "b", order) for action in ("first", "earlier", "later", "remove")}
+    moved = {action: charts.move_chart(action, "b", order) for action in ("first", "earlier", "later", "remove")}
     assert moved == {
         "first": ["b", "a", "c"],
         "earlier": ["b", "a", "c"],
         "later": ["a", "c", "b"],
         "remove": ["a", "c"],
     }
-    assert charts.moved("later", "c", order) == order and charts.moved("earlier", "a", order) == order
+    assert charts.move_chart("later", "c", order) == order and charts.move_chart("earlier", "a", order) == order
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1)))

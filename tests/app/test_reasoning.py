@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.emergence.reasoning import MATCHES, SceneCompletion, StepFigures, match_objects, read_step, vocabulary, words
+from app.emergence.reasoning import (
+    MATCHES,
+    SceneCompletion,
+    StepFigures,
+    distinct_words,
+    match_objects,
+    read_step,
+    vocabulary,
+)
 from app.emergence.vocabulary import table_html
 from app.shared.word_diff import MOST_WORDS, word_diff
 from trainer.datasets import shapes
@@ -89,8 +97,8 @@ def test_the_answer_is_held_against_the_last_step() -> None:
 
 
 def test_words_are_those_of_the_text_without_tags() -> None:
-    assert words("<think>Red, red 2. STAR_x</think><answer>3") == {"red", "star", "x"}
-    assert words("z" * 100_000) == set()
+    assert distinct_words("<think>Red, red 2. STAR_x</think><answer>3") == {"red", "star", "x"}
+    assert distinct_words("z" * 100_000) == set()
 
 
 def test_words_that_come_and_go() -> None:

@@ -53,8 +53,8 @@ def test_a_setting_has_an_interval_over_its_seeds_only() -> None:
     assert interval is not None and interval.value == pytest.approx(0.5)
     assert (interval.high - 0.5) == pytest.approx(12.706 * 0.1 * np.sqrt(2) / np.sqrt(2), rel=1e-3)
     assert by[(0.1,)].interval is None
-    best = settings.ranked(found, lower=False)
-    assert best[0].setting.values == (0.1,) and settings.ranked(found, lower=True)[0].setting.values == (0.0,)
+    best = settings.rank_settings(found, lower=False)
+    assert best[0].setting.values == (0.1,) and settings.rank_settings(found, lower=True)[0].setting.values == (0.0,)
     assert "in one run" in result_sentence("reward", best[0]) and "more seeds" in caution_sentence(best)
 
 
@@ -79,7 +79,7 @@ def test_the_interval_of_a_share_ends_where_a_share_does() -> None:
 def test_runs_without_a_result_do_not_count() -> None:
     found = settings.settings({"beta": {0: 0.0, 1: 0.0}}, {0: 0.4, 1: float("nan")})
     assert [each.runs for each in found] == [(0,)]
-    assert settings.ranked([], lower=False) == []
+    assert settings.rank_settings([], lower=False) == []
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=6), st.floats(-100, 100))
@@ -96,7 +96,7 @@ def test_the_interval_holds_the_mean_and_moves_with_the_values(values: list[floa
 def test_a_clear_winner_is_told_from_an_equal() -> None:
     results = {0: 0.9, 1: 0.91, 2: 0.89, 3: 0.9, 4: 0.92, 5: 0.87, 6: 0.2, 7: 0.21, 8: 0.19}
     beta: dict[int, Any] = {id: float(id // 3) for id in results}
-    order = settings.ranked(settings.settings({"beta": beta}, results), lower=False)
+    order = settings.rank_settings(settings.settings({"beta": beta}, results), lower=False)
     assert [each.is_clear for each in order[1:]] == [False, True]
     assert "1 of 2 other settings could be as good" in caution_sentence(order)
 

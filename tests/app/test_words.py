@@ -43,11 +43,11 @@ def test_numbers_have_sensible_digits(value: float | None, text: str) -> None:
     ],
 )
 def test_the_numbers_of_a_column_have_the_same_decimals(values: list[float | None], form: str) -> None:
-    assert format.aligned(values) == form
+    assert format.aligned_format(values) == form
 
 
 def test_one_thing_is_singular() -> None:
-    assert [format.counted(n, "run") for n in (0, 1, 2, 1234)] == ["0 runs", "1 run", "2 runs", "1,234 runs"]
+    assert [format.pluralize(n, "run") for n in (0, 1, 2, 1234)] == ["0 runs", "1 run", "2 runs", "1,234 runs"]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_run_without_a_job_is_imported() -> None:
 
 def test_logs_lose_colours_and_overwritten_text() -> None:
     text = "\x1b[32mgreen\x1b[0m\r\n 10%\r 20%\r\nlink \x1b]8;;http://x\x07here\x00\n"
-    assert logs.plain(text) == "green\n 20%\nlink here\n"
+    assert logs.terminal_text(text) == "green\n 20%\nlink here\n"
 
 
 def test_a_long_log_ends_with_whole_lines(tmp_path: Path) -> None:

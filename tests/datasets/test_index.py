@@ -192,7 +192,7 @@ def test_a_process_that_dies_is_not_shown_as_running(store: Store) -> None:
     process.stdout.readline()
     who = {"host": identity.host(), "boot_id": identity.boot_id(), "pid": process.pid}
     what = {"name": "countqa", "path": "", "split": "test", "limit": 9}
-    begin_index(store, **what, **who, pid_started=identity.started(process.pid))
+    begin_index(store, **what, **who, pid_started=identity.start_time(process.pid))
     assert indexing.close_gone(store) == []
     process.kill()
     process.communicate()

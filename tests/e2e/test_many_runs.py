@@ -62,7 +62,7 @@ def queued(store: Store) -> Iterator[str]:
     command = [sys.executable, "-c", HOLDING, str(local.queue_lock(store))]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as idle:
         assert idle.stdout is not None and idle.stdout.readline()
-        started = identity.started(idle.pid)
+        started = identity.start_time(idle.pid)
         upsert_worker(store, host=host, boot_id=identity.boot_id(), pid=idle.pid, pid_started=started)
         beating = Thread(target=beat, args=(idle.pid,))
         beating.start()

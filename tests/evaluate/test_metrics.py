@@ -74,7 +74,7 @@ def test_without_answers_there_are_no_errors() -> None:
     [("1. a 2. b", 2), ("I see Three.", 3), ("one, then twelve", 12), ("none at all", None), ("someone often", None)],
 )
 def test_what_a_thinking_concludes(think: str, number: int | None) -> None:
-    assert metrics.concluded(think) == number
+    assert metrics.concluded_number(think) == number
 
 
 def test_pass_and_majority_of_two_examples() -> None:

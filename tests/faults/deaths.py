@@ -167,7 +167,7 @@ def frozen_worker(folder: Path, times: int) -> str:
             victim = here.pid_of_worker()
             os.kill(victim, signal.SIGSTOP)
             begun = time.monotonic()
-            eventually(lambda gone=victim: identity.started(gone) is None, seconds, "the end of a frozen worker")
+            eventually(lambda gone=victim: identity.start_time(gone) is None, seconds, "the end of a frozen worker")
             waited = time.monotonic() - begun
             assert here.job(job).pid == row.pid
             here.stopped(job)

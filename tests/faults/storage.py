@@ -69,7 +69,7 @@ def full(folder: Path, times: int) -> str:
             here.until_step(job, 2)
             fill(small / "ballast")
             pid = int(here.job(job).pid or 0)
-            eventually(lambda gone=pid: identity.started(gone) is None, PATIENCE, "the end of the training")
+            eventually(lambda gone=pid: identity.start_time(gone) is None, PATIENCE, "the end of the training")
             here.is_whole()
             assert answers(server)
             (small / "ballast").unlink()

@@ -14,7 +14,7 @@ from store.surroundings.code import by_file, read_code
 from store.surroundings.machine import read_machine
 from tests.store import make
 from trainer.jobs import code
-from trainer.jobs.machine import Machine, parsed
+from trainer.jobs.machine import Machine, parse
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -35,7 +35,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_a_clean_checkout_has_a_commit_and_no_changes(checkout: Path) -> None:
-    found = code.read(checkout)
+    found = code.read_state(checkout)
     assert found is not None and len(found.revision) == 40
     assert found[1:] == ((), "", False)
 
@@ -45,17 +45,17 @@ def test_changed_and_new_files_are_kept(checkout: Path) -> None:
     (checkout / "new.py").write_text("y = 3\n")
     (checkout / "data.bin").write_bytes(bytes(range(256)))
     (checkout / "ignored.py").write_text("password = 1\n")
-    found = code.read(checkout)
+    found = code.read_state(checkout)
     assert found is not None and set(found.changed) == {"inner/a.py", "new.py", "data.bin"}
     assert set(by_file(found.difference)) == {"inner/a.py", "new.py"}
     assert "+x = 2" in found.difference and "+y = 3" in found.difference
-    inner = code.read(checkout / "inner")
+    inner = code.read_state(checkout / "inner")
     assert inner is not None and inner.changed == ("a.py",), "what lies beside the trainer's folder is not its code"
 
 
 def test_a_long_difference_is_cut_at_a_line(checkout: Path) -> None:
     (checkout / "inner" / "a.py").write_text("x = 1\n" + "long line of text\n" * 40_000)
-    found = code.read(checkout)
+    found = code.read_state(checkout)
     assert found is not None and found.is_cut
     assert len(found.difference) <= code.MOST_BYTES and found.difference.endswith("\n+long line of text")
 
@@ -69,9 +69,9 @@ def test_no_checkout_and_no_git_are_no_fault(
     assert len(read_code(store, [run.id])[run.id]) == 1
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     monkeypatch.setattr(code, "ROOT", tmp_path)
-    assert code.read(tmp_path) is None
+    assert code.read_state(tmp_path) is None
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert code.read(checkout) is None
+    assert code.read_state(checkout) is None
     code.keep(store, run.id)
     assert len(read_code(store, [run.id])[run.id]) == 1
 
@@ -80,7 +80,7 @@ SMI = "0, 97, 40536, 352.11, 61\n1, [N/A], 2, [Not Supported], 33\nNo devices we
 
 
 def test_what_gpus_say_is_read_in_our_units() -> None:
-    assert parsed(SMI) == {
+    assert parse(SMI) == {
         "gpu0/use": 0.97,
         "gpu0/memory": 40536 * 2.0**20,
         "gpu0/power": 352.11,

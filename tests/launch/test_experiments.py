@@ -33,7 +33,7 @@ def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_matrix_is_multiplied_and_what_trains_nothing_is_there_once() -> None:
     matrix = Matrix(arms=("zero-shot CoT", "SFT CoT", "GRPO CoT"), ranks=(8, 16), seeds=(0, 1, 2), rates=(None, 1e-3))
-    runs = experiments.planned(matrix)
+    runs = experiments.plan_runs(matrix)
     assert len(runs) == 1 + 2 * 2 * 3 * 2
     assert len({run.config.title for run in runs}) == len(runs)
     assert {(run.config.lora.rank, run.config.seed) for run in runs if run.arm == "SFT CoT"} == {
@@ -42,7 +42,7 @@ def test_the_matrix_is_multiplied_and_what_trains_nothing_is_there_once() -> Non
 
 
 def test_arms_differ_in_what_they_say_and_share_the_conditions() -> None:
-    runs = {run.arm: run.config for run in experiments.planned(Matrix(arms=tuple(ARMS)))}
+    runs = {run.arm: run.config for run in experiments.plan_runs(Matrix(arms=tuple(ARMS)))}
     assert {arm: (config.method, config.style) for arm, config in runs.items()} == {
         "zero-shot direct": ("none", "direct"),
         "zero-shot CoT": ("none", "cot"),
@@ -62,7 +62,7 @@ def test_arms_differ_in_what_they_say_and_share_the_conditions() -> None:
 
 
 def test_the_evidence_has_six_arms_and_answers_the_board() -> None:
-    runs = experiments.planned(experiments.NAMED["demo-evidence"])
+    runs = experiments.plan_runs(experiments.NAMED["demo-evidence"])
     assert {run.arm for run in runs} == set(list(ARMS)[:6])
     assert {run.config.model.id for run in runs} == {"tiny-board"}
     assert {run.config.data.dataset for run in runs} == {"board-simple"}
@@ -73,7 +73,7 @@ def test_the_evidence_has_six_arms_and_answers_the_board() -> None:
 
 def test_the_arms_that_answer_at_once_are_the_presets_of_that_name() -> None:
     for method in ("GRPO", "SFT"):
-        (run,) = experiments.planned(Matrix(arms=(f"{method} direct",), models=("tiny-board",)))
+        (run,) = experiments.plan_runs(Matrix(arms=(f"{method} direct",), models=("tiny-board",)))
         own = preset(f"demo-{method.lower()}-direct")
         assert run.config.model_copy(update={"name": own.name}) == own
         assert own.max_tokens == preset("demo-grpo").max_tokens, "another token limit is not comparable"
@@ -84,8 +84,8 @@ def test_the_arms_that_answer_at_once_are_the_presets_of_that_name() -> None:
     [(("tiny",), {"shapes"}), (("tiny-board",), {"board"}), (("tiny", "tiny-board"), {"shapes", "board"})],
 )
 def test_a_model_answers_the_drawn_sets_of_its_world(models: tuple[str, ...], worlds: set[str]) -> None:
-    assert {name.partition("-")[0] for name in benchmark.drawn(models)} == worlds
-    assert benchmark.drawn(("smolvlm-256m",)) == Matrix(arms=()).benchmarks
+    assert {name.partition("-")[0] for name in benchmark.drawn_datasets(models)} == worlds
+    assert benchmark.drawn_datasets(("smolvlm-256m",)) == Matrix(arms=()).benchmarks
 
 
 def test_starting_queues_every_run_with_its_evaluations(store: Store) -> None:
@@ -138,7 +138,7 @@ SWEEP = Matrix(
 
 
 def test_further_settings_multiply_the_runs_that_train_and_are_in_their_names() -> None:
-    runs = experiments.planned(SWEEP)
+    runs = experiments.plan_runs(SWEEP)
     trained = [run.config for run in runs if run.arm == "GRPO CoT"]
     assert len(trained) == 2 * 2 * 2 and len(runs) == len(trained) + 1
     assert {(c.grpo.beta, c.optimization.schedule, c.seed) for c in trained} == {
@@ -160,7 +160,7 @@ def test_values_are_read_as_yaml() -> None:
 def test_a_matrix_is_stored_and_read_again(store: Store) -> None:
     uid = launch_experiment(store, "sweep", SWEEP)
     found = experiments.from_stored(get_experiment(store, uid).matrix)
-    assert found == SWEEP and experiments.planned(found) == experiments.planned(SWEEP)
+    assert found == SWEEP and experiments.plan_runs(found) == experiments.plan_runs(SWEEP)
     many = {"arms": ["GRPO CoT"], "seeds": list(range(500))}
     for foreign in ({}, {"learning rate": [1]}, {"arms": "all"}, {"arms": ["SFT CoT"], "varied": [1, 2]}, many):
         with pytest.raises(ConfigError, match="was recorded by another tool"):

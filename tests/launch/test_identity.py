@@ -45,18 +45,18 @@ def test_a_process_of_another_host_cannot_be_seen_and_counts_as_alive() -> None:
 def test_a_zombie_is_dead(source: str) -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     deadline = time.monotonic() + 20
-    while identity.started(process.pid) is not None:
+    while identity.start_time(process.pid) is not None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert process.wait() == 0
-    assert identity.started(process.pid) is None
+    assert identity.start_time(process.pid) is None
 
 
 def test_a_name_with_parentheses_does_not_confuse(tmp_path: Path) -> None:
     program = tmp_path / "a) R 1 (b"
     shutil.copy("/bin/sleep", program)
     with subprocess.Popen([program, "60"]) as process:
-        begun = identity.started(process.pid)
+        begun = identity.start_time(process.pid)
         process.kill()
     mine = identity.current().started
     assert begun is not None and mine is not None and begun >= mine

@@ -185,13 +185,13 @@ def test_a_job_killed_from_outside_is_closed_and_its_descendants_with_it(store: 
     job = ended(store, job.uid)
     assert (job.state, job.exit_code) == ("killed", -9)
     assert "Killed by signal 9 (SIGKILL)" in str(job.error)
-    eventually(lambda: identity.started(int(child.read_text())) is None)
+    eventually(lambda: identity.start_time(int(child.read_text())) is None)
 
 
 def test_descendants_do_not_outlive_a_finished_job(store: Store) -> None:
     job = ended(store, submitted(store, "leave"))
     assert job.state == "finished"
-    eventually(lambda: identity.started(int((output(store, job) / "child").read_text())) is None)
+    eventually(lambda: identity.start_time(int((output(store, job) / "child").read_text())) is None)
 
 
 def test_a_deaf_job_is_killed_at_the_third_level(store: Store) -> None:
@@ -203,7 +203,7 @@ def test_a_deaf_job_is_killed_at_the_third_level(store: Store) -> None:
     launch.stop(store, job, 3)
     job = ended(store, job.uid)
     assert job.state == "killed" and job.error == "Killed on request; progress since the last checkpoint is lost."
-    assert identity.started(pid_of(job)) is None
+    assert identity.start_time(pid_of(job)) is None
 
 
 def test_a_job_that_is_stuck_ends_at_the_second_level(store: Store) -> None:
@@ -271,7 +271,7 @@ def test_a_worker_that_is_told_to_leave_signs_off_and_its_job_goes_on(store: Sto
         worker.terminate()
         assert worker.wait(timeout=120) == 143
     assert get_worker(store, identity.host()) is None
-    assert identity.started(pid_of(job)) is not None and get_job(store, uid).state == "running"
+    assert identity.start_time(pid_of(job)) is not None and get_job(store, uid).state == "running"
     assert supervision.Supervisor(store).look() == []
 
 

@@ -12,5 +12,5 @@ from store.db.engine import open_store
 
 if __name__ == "__main__":
     port = int(sys.argv[1])
-    sign_in = access.configured()
+    sign_in = access.current_settings()
     server.build(open_store(), sign_in).run(config=server.settings("127.0.0.1", port, sign_in))

@@ -139,7 +139,7 @@ def test_a_script_is_measured_against_the_first_one_on_its_benchmark(store: Stor
         members.append(comparison.Member(run, list_evaluations(store, run.id), []))
     grouped = comparison.groups(members, {})
     assert len(grouped) == 2, "two scripts whose settings are equally unknown are two"
-    table = tables.recorded(grouped, comparison.benchmarks(members), lambda id: read_scores(store, id))
+    table = tables.compare_scripts(grouped, comparison.benchmarks(members), lambda id: read_scores(store, id))
     assert [line.cells[3].text for line in table.lines] == ["finding", "sums"]
     assert [line.cells[6].text.split(" %")[0] for line in table.lines] == ["50.0", "0.0"]
 

@@ -154,7 +154,7 @@ def test_an_older_database_is_added_up_once(seeded_store: Store, open_page: Open
     with writing(seeded_store) as connection:
         connection.execute(delete(StepSummary))
     assert "**Format locked in** · step" in shown(open_page("emergence", run=run.uid))
-    assert emergence.unsummarized(seeded_store, run.id) == []
+    assert emergence.unsummarized_steps(seeded_store, run.id) == []
 
 
 def test_without_runs_it_points_to_the_first_step(empty_store: Store, open_page: Open) -> None:

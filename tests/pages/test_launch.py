@@ -246,7 +246,7 @@ def rewards_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_rewards_from_files_are_listed_without_running_them(rewards_folder: Path) -> None:
-    assert reward_rows.offered(reward_rows.folder()) == [f"{rewards_folder / 'mine.py'}:brevity"]
+    assert reward_rows.list_reward_functions(reward_rows.folder()) == [f"{rewards_folder / 'mine.py'}:brevity"]
 
 
 @pytest.mark.parametrize("name", ["{0}/../outside.py:brevity", "{0}/link.py:brevity", "/etc/x.py:f", "mine.py:brevity"])
@@ -256,7 +256,7 @@ def test_rewards_from_elsewhere_are_refused(rewards_folder: Path, name: str) -> 
 
 
 def test_without_a_folder_no_file_is_offered_and_a_cloned_one_is_refused(database: Store, tmp_path: Path) -> None:
-    assert reward_rows.offered(reward_rows.folder()) == []
+    assert reward_rows.list_reward_functions(reward_rows.folder()) == []
     (tmp_path / "mine.py").write_text(REWARD)
     rewards = [{"name": "format"}, {"name": f"{tmp_path / 'mine.py'}:brevity"}]
     run = seeded.new_run(database, from_dict({"rewards": rewards}))

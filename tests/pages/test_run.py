@@ -286,7 +286,7 @@ def test_accuracy_is_that_of_the_newest_evaluation_and_says_which(empty_store: S
 
     def told() -> tuple[headlines.Headline, str | None]:
         found = list_evaluations(empty_store, run.id)
-        return headlines.of_evaluations(found), status.measured(list_runs(empty_store)[0])
+        return headlines.of_evaluations(found), status.accuracy_source(list_runs(empty_store)[0])
 
     assert told() == ((0.9, 0.0, "greedy · probe of 24 · step 20"), "probe of 24 · step 20")
     evaluated(empty_store, run.id, "val", 20, 200, 0.8)

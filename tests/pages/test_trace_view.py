@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from app.shared.trace_text import MOST_SHOWN, body, excerpt, marked, visible
+from app.shared.trace_text import MOST_SHOWN, body, excerpt, highlighted, visible
 from app.shared.trace_view import chip, head, summarize, trace_html
 from store.db.rows import StoredCompletion
 from store.trace import parse
@@ -98,7 +98,7 @@ def test_hostile_text_is_inert(text: str, wrap: str) -> None:
 
 @given(st.text(st.characters(categories=None), max_size=300))
 def test_any_text_keeps_its_letters_and_adds_no_element(text: str) -> None:
-    seen = read(marked(text))
+    seen = read(highlighted(text))
     assert set(seen.tags) <= {"span"}
     assert read(visible(text)).tags == []
     assert [c for c in text if c.isascii() and c.isalnum()] == [

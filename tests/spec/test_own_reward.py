@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from trainer.spec import foreign
 from trainer.spec.errors import TrainerError, classify
-from trainer.spec.own_reward import finished, guarded
+from trainer.spec.own_reward import await_values, wrap
 
 HANDED: dict[str, Any] = {
     "prompts": [[{"role": "user", "content": "?"}]] * 2,
@@ -37,7 +37,7 @@ def written(folder: Path, source: str) -> foreign.Foreign:
 
 
 def called(folder: Path, source: str, *, strict: bool = False) -> list[float | None]:
-    return finished(guarded(written(folder, source), "pay", strict=strict)(**HANDED))
+    return await_values(wrap(written(folder, source), "pay", strict=strict)(**HANDED))
 
 
 @pytest.mark.parametrize("name", list(HANDED))
@@ -85,8 +85,8 @@ def test_coroutines_of_all_calls_share_one_loop(tmp_path: Path) -> None:
         "    lock = lock or asyncio.Lock()\n    loops.add(asyncio.get_running_loop())\n"
         "    async with lock:\n        await asyncio.sleep(0)\n    return [len(loops)] * 2\n"
     )
-    function = guarded(written(tmp_path, source), "pay")
-    assert [finished(function(**HANDED)) for _ in range(3)] == [[1.0, 1.0]] * 3
+    function = wrap(written(tmp_path, source), "pay")
+    assert [await_values(function(**HANDED)) for _ in range(3)] == [[1.0, 1.0]] * 3
 
 
 RETURNED: list[tuple[Any, list[float | None]]] = [
@@ -106,7 +106,7 @@ RETURNED: list[tuple[Any, list[float | None]]] = [
 @pytest.mark.parametrize(("returned", "expected"), RETURNED)
 def test_what_counts_as_a_list_of_numbers(tmp_path: Path, returned: Any, expected: list[float | None]) -> None:
     found = written(tmp_path, "def pay(returned, **columns):\n    return returned\n")
-    values = guarded(found, "pay")(**HANDED, returned=returned)
+    values = wrap(found, "pay")(**HANDED, returned=returned)
     assert values == expected and all(value is None or type(value) is float for value in values)
 
 
@@ -169,7 +169,7 @@ def test_the_line_is_that_of_the_users_file_however_deep_it_failed(tmp_path: Pat
 
 
 def test_nan_is_none_in_training_and_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    function = guarded(written(tmp_path, "def pay(**columns):\n    return [float('nan'), 1]\n"), "pay")
+    function = wrap(written(tmp_path, "def pay(**columns):\n    return [float('nan'), 1]\n"), "pay")
     with caplog.at_level(logging.WARNING):
         assert [function(**HANDED) for _ in range(3)] == [[None, 1.0]] * 3
     assert [record.getMessage() for record in caplog.records] == [
@@ -182,7 +182,7 @@ def test_nan_is_none_in_training_and_said_once(tmp_path: Path, caplog: pytest.Lo
 )
 def test_whatever_is_returned_is_numbers_or_told(returned: Any) -> None:
     try:
-        values = guarded(RETURNS, "pay")(completions=["a", "b"], returned=returned)
+        values = wrap(RETURNS, "pay")(completions=["a", "b"], returned=returned)
     except TrainerError as error:
         assert error.kind == "reward" and error.message.startswith("rewards: pay in ")
     else:

@@ -188,7 +188,7 @@ def test_a_recorded_step_is_summarized_with_the_true_counts_of_its_examples(stor
     assert found.step.tolist() == [3]
     assert found.excess.tolist() == [3.0]
     assert found.top_truth.tolist() == [1.0]
-    assert emergence.unsummarized(store, run_id) == []
+    assert emergence.unsummarized_steps(store, run_id) == []
 
 
 def test_a_step_that_is_recorded_again_is_summarized_again(store: Store) -> None:
@@ -213,10 +213,10 @@ def test_summaries_that_are_missing_can_be_made_later(store: Store) -> None:
     before = emergence.emergence(store, run_id)
     with writing(store) as connection:
         connection.execute(delete(StepSummary).where(StepSummary.step != 2))
-    assert emergence.unsummarized(store, run_id) == [1, 3]
+    assert emergence.unsummarized_steps(store, run_id) == [1, 3]
     emergence.add_summaries(store, run_id, [1, 2, 3])
     assert same(emergence.emergence(store, run_id), before)
-    assert emergence.unsummarized(store, run_id) == []
+    assert emergence.unsummarized_steps(store, run_id) == []
 
 
 def same(one: Emergence, other: Emergence) -> bool:
@@ -271,7 +271,7 @@ def test_a_run_that_samples_nothing_is_told_from_its_probes(store: Store) -> Non
         rows = [make.prediction(id, sample, reasoning_steps=step, wellformed=True) for id in ids for sample in (0, 1)]
         record_predictions(store, evaluation, rows)
         finish_evaluation(store, evaluation, {})
-    found = emergence.probed(store, run_id)
+    found = emergence.probe_emergence(store, run_id)
     assert found.step.tolist() == [0, 10]
     assert found.sums["n"].tolist() == [4, 4]
     assert found.excess.tolist() == [-1, 9]
@@ -282,4 +282,4 @@ def test_a_run_without_completions_has_no_steps(store: Store) -> None:
     run_id = make.run(store).id
     record_step(store, run_id, 1, {"loss": 1.0}, at=1.0)
     assert emergence.emergence(store, run_id).step.tolist() == []
-    assert emergence.unsummarized(store, run_id) == []
+    assert emergence.unsummarized_steps(store, run_id) == []

@@ -30,7 +30,7 @@ from store.jobs import ask_stop, end_job, list_jobs
 from store.media import files as media
 from store.metrics import list_metric_names, read_series
 from store.recording import folders, intake, silence, token
-from store.recording.intake import Gone, Receipt, arrived, take
+from store.recording.intake import Gone, Receipt, next_record_number, take
 from store.recording.records import IMAGES, LINES, VERSION, Damaged, Newer
 from store.runs import delete_run, get_run, list_runs, resolve_run
 from tests import foreign
@@ -371,9 +371,9 @@ def test_the_token_is_for_this_account_alone(store: Store) -> None:
 
 
 def test_arrived_is_where_a_journal_stands(store: Store) -> None:
-    assert arrived(store, UID) == 0
+    assert next_record_number(store, UID) == 0
     deliver(store, 0, lines()[:4])
-    assert arrived(store, UID) == 4
+    assert next_record_number(store, UID) == 4
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 from store.db.engine import Store, StoreError, database_url
-from store.db.redaction import HIDDEN, redacted, redacted_values
+from store.db.redaction import HIDDEN, redact, redacted_values
 from store.db.states import JobState
 from store.events import add_event, list_events
 from store.jobs import end_job
@@ -71,7 +71,7 @@ WORDS = "PRIVATE KEY"
     ids=count(),  # pytest puts them into the environment, whose secrets are looked for
 )
 def test_what_is_taken_out(text: str, kept: str) -> None:
-    assert redacted(text) == kept
+    assert redact(text) == kept
 
 
 SECRET_VARIABLES = [
@@ -85,7 +85,7 @@ SECRET_VARIABLES = [
 def test_the_value_of_a_secret_variable_is_taken_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "correct horse battery")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "certainly")
-    assert redacted("it was 'correct horse battery', certainly") == "it was '[redacted]', certainly"
+    assert redact("it was 'correct horse battery', certainly") == "it was '[redacted]', certainly"
 
 
 def test_the_password_in_an_address_that_a_variable_holds_is_taken_out_however_it_is_written(
@@ -93,13 +93,13 @@ def test_the_password_in_an_address_that_a_variable_holds_is_taken_out_however_i
 ) -> None:
     monkeypatch.setenv("SOMEWHERE", "postgresql://me:p%40ss%2Fword1@host/db?sslpassword=key%20pa55")
     for written in ("p@ss/word1", "p%40ss%2Fword1", "p%40ss/word1", "key pa55", "key+pa55", "key%20pa55"):
-        assert redacted(f"no user {written} here") == "no user [redacted] here"
+        assert redact(f"no user {written} here") == "no user [redacted] here"
 
 
 def test_a_short_secret_hides_itself_but_no_part_of_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "hunter2")
     monkeypatch.setenv("DB_PASS", "step")  # too short to be told from a word
-    assert redacted("hunter2, 'hunter2' at step 5 of hunter25") == "[redacted], '[redacted]' at step 5 of hunter25"
+    assert redact("hunter2, 'hunter2' at step 5 of hunter25") == "[redacted], '[redacted]' at step 5 of hunter25"
 
 
 def test_a_field_that_names_a_secret_is_emptied() -> None:
@@ -143,7 +143,7 @@ def test_nothing_that_is_kept_of_a_run_holds_a_token(store: Store) -> None:
 
 @given(st.text(max_size=200))
 def test_any_text_is_redacted_and_nothing_is_left_to_redact(text: str) -> None:
-    assert redacted(redacted(text)) == redacted(text)
+    assert redact(redact(text)) == redact(text)
 
 
 @pytest.mark.parametrize(
@@ -156,5 +156,5 @@ def test_any_text_is_redacted_and_nothing_is_left_to_redact(text: str) -> None:
 )
 def test_a_hostile_text_takes_no_time(unit: str) -> None:
     begin = time.process_time()
-    redacted(unit * (100_000 // len(unit)))
+    redact(unit * (100_000 // len(unit)))
     assert time.process_time() - begin < 1

@@ -207,7 +207,7 @@ def test_an_adapter_of_the_vision_tower_covers_its_blocks(folders: dict[str, Pat
     blocks = {name for name in others if re.search(r"\.(layers?|blocks)\.\d+\.", name)}
     assert blocks
     assert set(loading.projections(base.model, loading.VISION_PROJECTIONS)) == blocks
-    assert set(loading.projections(base.model, loading.adapted(LoraConfig(vision=True)))) == blocks | set(
+    assert set(loading.projections(base.model, loading.adapter_targets(LoraConfig(vision=True)))) == blocks | set(
         loading.projections(base.model)
     )
     inputs, *_ = batch(base)

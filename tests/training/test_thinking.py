@@ -30,7 +30,7 @@ pytestmark = pytest.mark.training
     ],
 )
 def test_one_is_added_to_the_last_number(think: str, changed: str) -> None:
-    assert faithfulness.edited(think) == changed
+    assert faithfulness.increment_last_number(think) == changed
 
 
 def test_the_alterations() -> None:

@@ -99,7 +99,7 @@ def count(answer: object) -> int | None:
             return int(match[1])
         if _SCIENTIFIC.fullmatch(text):
             return count(Decimal(text))
-        return NUMBER_WORDS.index(text) if text in NUMBER_WORDS else gold.marked(answer)
+        return NUMBER_WORDS.index(text) if text in NUMBER_WORDS else gold.marked_count(answer)
     value = values.number(answer)
     if value is None or (isinstance(value, float) and not value.is_integer()):
         return None

@@ -17,7 +17,7 @@ from store.trace import NUMBER_WORDS, parse, read_count
 from trainer.datasets.example import Example
 from trainer.datasets.storing import store_examples
 from trainer.evaluate.harness import Harness
-from trainer.evaluate.metrics import NUMBER, concluded
+from trainer.evaluate.metrics import NUMBER, concluded_number
 from trainer.spec.errors import TrainerError
 from trainer.spec.statistics import wilson
 
@@ -42,7 +42,7 @@ def probe(
     the last number in the altered reasoning). `pause` is called after each batch. Raises TrainerError if no answer is
     well-formed.
     """
-    usable, thinks, before = _answered(harness, examples, pause)
+    usable, thinks, before = _answered_examples(harness, examples, pause)
     ids = store_examples(store, usable)
     for name in ALTERATIONS:
         bodies = altered(name, thinks, before)
@@ -66,10 +66,12 @@ def probe(
             record_predictions(store, evaluation, rows)
             pause()
         changed_answers = [after[i].answer for i in range(len(usable))]
-        finish_evaluation(store, evaluation, _figures(changed_answers, before, [concluded(body) for body in bodies]))
+        finish_evaluation(
+            store, evaluation, _figures(changed_answers, before, [concluded_number(body) for body in bodies])
+        )
 
 
-def _answered(
+def _answered_examples(
     harness: Harness, examples: Sequence[Example], pause: Callable[[], None]
 ) -> tuple[list[Example], list[str], list[int]]:
     """Return the examples with a well-formed greedy completion and an answer, with their think bodies and answers."""
@@ -95,13 +97,13 @@ def altered(name: str, thinks: Sequence[str], answers: Sequence[int]) -> list[st
     if name == "filler":
         return ["." * len(think) for think in thinks]
     if name == "count edited":
-        return [edited(think) for think in thinks]
+        return [increment_last_number(think) for think in thinks]
     order = np.random.default_rng(0).permutation(len(thinks)).tolist()
     # Another example's reasoning with a different answer, if there is one.
     return [next((thinks[j] for j in order if answers[j] != answer), thinks[order[0]]) for answer in answers]
 
 
-def edited(think: str) -> str:
+def increment_last_number(think: str) -> str:
     """Return the reasoning with its last number increased by one; unchanged if it has no number."""
     matches = list(NUMBER.finditer(think))
     if not matches:

@@ -47,7 +47,7 @@ class Harness:
         """Return the conditions that must agree for a comparison, determined from one rendered example."""
         pixels = pixel_settings(self.processor)
         rendered = generation.render(self.processor, example, self.config.style, self.config.instruction)
-        template = rendered.replace(prompt.plain(example.question), "{question}")
+        template = rendered.replace(prompt.escape_tags(example.question), "{question}")
         return {
             "style": self.config.style,
             "prompt": template,

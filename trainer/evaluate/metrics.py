@@ -27,7 +27,7 @@ def lenient_answer(text: str) -> int | None:
     return int(integers[-1]) if integers else None
 
 
-def concluded(think: str) -> int | None:
+def concluded_number(think: str) -> int | None:
     """Return the last number in the reasoning, in digits (including a step's number) or as a word."""
     numbers = NUMBER.findall(think)
     if not numbers:
@@ -113,7 +113,7 @@ def sampled_figures(rows: Sequence[PredictionRow], truths: Sequence[int]) -> dic
 
 
 def _consistent(rows: Sequence[PredictionRow]) -> float | None:
-    pairs = [(concluded(row.think_text or ""), row.answer) for row in rows if row.wellformed]
+    pairs = [(concluded_number(row.think_text or ""), row.answer) for row in rows if row.wellformed]
     stated = [conclusion == answer for conclusion, answer in pairs if conclusion is not None and answer is not None]
     return _share(stated) if stated else None
 

@@ -22,7 +22,7 @@ from trainer.datasets.example import Example
 from trainer.spec import prompt, rewards
 from trainer.spec.config import RunConfig, from_dict
 from trainer.spec.errors import TrainerError, classify
-from trainer.spec.own_reward import finished
+from trainer.spec.own_reward import await_values
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 900
@@ -124,7 +124,7 @@ def _try(config: RunConfig, example: Example) -> None:
         processor, config, [example] * 2, answers, step=0, log_metric=lambda name, value: None
     )
     for reward in custom:
-        finished(reward.function(**arguments))
+        await_values(reward.function(**arguments))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trainer.datasets.example import Example
-from trainer.spec.own_reward import finished
+from trainer.spec.own_reward import await_values
 from trainer.spec.rewards import Reward
 
 
@@ -29,7 +29,9 @@ def score(
     columns = reward_columns(examples)
     by_trl = handed() if any(reward.is_own for reward in rewards) else {}
     values = {
-        reward.name: finished(reward.function(**by_trl)) if reward.is_own else reward.function(list(texts), **columns)
+        reward.name: await_values(reward.function(**by_trl))
+        if reward.is_own
+        else reward.function(list(texts), **columns)
         for reward in rewards
     }
     return [{name: column[i] for name, column in values.items()} for i in range(len(texts))]

@@ -119,7 +119,7 @@ def weight_bytes(model: torch.nn.Module, config: RunConfig) -> int:
 
 
 def adapter_parameters(model: torch.nn.Module, lora: LoraConfig) -> int:
-    layers = loading.projections(model, loading.adapted(lora)).values()
+    layers = loading.projections(model, loading.adapter_targets(lora)).values()
     return sum(lora.rank * (layer.in_features + layer.out_features) for layer in layers)
 
 
@@ -138,7 +138,7 @@ def merged_bytes(model: torch.nn.Module, config: RunConfig) -> int:
     """Return the bytes of the merged projections, in addition to the base's own (`trainer.patches.merging`)."""
     if config.model.quantization != "none" or loading.dtype_of(config.model) != torch.float32:
         return 0
-    layers = loading.projections(model, loading.adapted(config.lora)).values()
+    layers = loading.projections(model, loading.adapter_targets(config.lora)).values()
     return 4 * sum(layer.weight.numel() for layer in layers)
 
 

@@ -26,7 +26,7 @@ PLAIN = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--src-
 
 def keep(store: Store, run_id: int) -> None:
     """Store the code with the run. Parts that cannot be read or written are left out, and training continues."""
-    source = read(ROOT)
+    source = read_state(ROOT)
     if source is None:
         return
     try:
@@ -35,7 +35,7 @@ def keep(store: Store, run_id: int) -> None:
         logger.warning("The state of the code could not be stored: %s", error)
 
 
-def read(root: Path) -> Source | None:
+def read_state(root: Path) -> Source | None:
     """Return the state of the code in a folder; None if it is not a git checkout."""
     revision = _git(root, "rev-parse", "HEAD")
     if revision is None or not revision.strip():

@@ -99,10 +99,10 @@ def _gpus(smi: str) -> dict[str, float]:
         result = subprocess.run(command, capture_output=True, text=True, timeout=SMI_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return {}
-    return parsed(result.stdout) if result.returncode == 0 else {}
+    return parse(result.stdout) if result.returncode == 0 else {}
 
 
-def parsed(text: str) -> dict[str, float]:
+def parse(text: str) -> dict[str, float]:
     """Parse the lines of `nvidia-smi`; values that a GPU does not report (`[N/A]`) are left out."""
     readings: dict[str, float] = {}
     for line in text.splitlines():

@@ -109,7 +109,7 @@ def create(
 ) -> tuple[RunRef, JobRef]:
     """Create a run with its output folder and a queued job, without notifying a launcher. Raises ConfigError."""
     check(store, launcher)
-    config = pinning.pinned(store, config)
+    config = pinning.pin_config(store, config)
     _make_folder(local.data_folder(store) / ownership.RUN_FOLDERS)
     trains = config.method != "none"
     run = create_run(

@@ -46,7 +46,7 @@ def is_gone(job: JobRow) -> bool:
     """Return whether the process of an active job of this host has died."""
     process = process_of(job)
     if process is not None and process.started is None and job.arguments.get("recorded"):
-        return identity.started(process.pid) is None  # a script on a system that does not report start times
+        return identity.start_time(process.pid) is None  # a script on a system that does not report start times
     return process is None or not identity.is_alive(process)
 
 

@@ -60,16 +60,16 @@ def _factors(command: argparse.ArgumentParser, when: str = "") -> None:
 
 def experiment_command(options: argparse.Namespace) -> int:
     store = open_store(options.db)
-    matrix = _launched(options)
+    matrix = _requested_matrix(options)
     uid = launch_experiment(store, options.name, matrix, launcher=options.launcher)
-    print(f"queued experiment {uid}: {len(experiments.planned(matrix))} runs")
+    print(f"queued experiment {uid}: {len(experiments.plan_runs(matrix))} runs")
     if options.queue:
         return 0
     jobs = import_module("trainer.launch.queue").wait(store, get_experiment(store, uid).arms)
     return int(any(job.state != JobState.FINISHED for job in jobs))
 
 
-def _launched(options: argparse.Namespace) -> Matrix:
+def _requested_matrix(options: argparse.Namespace) -> Matrix:
     """Return the named matrix, or the one that the options describe. Raises ConfigError."""
     if options.name not in experiments.NAMED and not options.arms:
         known_names, arms = ", ".join(experiments.NAMED), ", ".join(ARMS)
@@ -77,7 +77,7 @@ def _launched(options: argparse.Namespace) -> Matrix:
     base = experiments.NAMED.get(options.name) or Matrix(arms=options.arms)
     changed = _changed(options) | {"settings": tuple(_one(text) for text in options.set)}
     if options.models is not None:
-        changed |= {"models": options.models, "benchmarks": benchmark.drawn(options.models)}
+        changed |= {"models": options.models, "benchmarks": benchmark.drawn_datasets(options.models)}
     if options.benchmarks is not None:
         changed["benchmarks"] = options.benchmarks
     if options.thinking:

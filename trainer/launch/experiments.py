@@ -14,10 +14,10 @@ from store.jobs import add_job, ask_all_to_stop, get_job, list_jobs
 from store.runs import get_run
 from trainer import launch
 from trainer.launch import folders
-from trainer.launch.pinning import pinned
+from trainer.launch.pinning import pin_config
 from trainer.spec import benchmark
 from trainer.spec.config import ConfigError, RunConfig, from_dict
-from trainer.spec.experiments import Matrix, Planned, from_stored, planned, stored, widened
+from trainer.spec.experiments import Matrix, Planned, from_stored, matrix_json, plan_runs, widen
 
 BASE_SAMPLES = 8
 """Samples per example for arms without training, to compare their pass@k with the pass@1 of trained arms."""
@@ -32,8 +32,8 @@ def launch_experiment(store: Store, name: str, matrix: Matrix, *, launcher: str 
 
     A training tests itself on its own dataset at its end; evaluations on the other benchmarks follow.
     """
-    runs = _checked(store, planned(matrix), matrix, launcher)
-    experiment = create_experiment(store, name=name, matrix=stored(matrix))
+    runs = _check_runs(store, plan_runs(matrix), matrix, launcher)
+    experiment = create_experiment(store, name=name, matrix=matrix_json(matrix))
     _queue(store, experiment.id, runs, matrix, launcher)
     return experiment.uid
 
@@ -45,13 +45,13 @@ def extend_experiment(store: Store, uid: str, more: Matrix, *, launcher: str = L
     before queuing anything.
     """
     experiment = get_experiment(store, uid)
-    wider = widened(from_stored(experiment.matrix), more)
+    wider = widen(from_stored(experiment.matrix), more)
     present = {_settings(from_dict(get_run(store, run_id).config)) for run_id in experiment.arms}
-    new = [run for run in planned(wider) if _settings(pinned(store, run.config)) not in present]
+    new = [run for run in plan_runs(wider) if _settings(pin_config(store, run.config)) not in present]
     if not new:
         raise ConfigError(f"{experiment.name} already has all of these runs. Add a new seed or value.")
-    _checked(store, new, wider, launcher)
-    change_matrix(store, experiment.id, stored(wider))
+    _check_runs(store, new, wider, launcher)
+    change_matrix(store, experiment.id, matrix_json(wider))
     _queue(store, experiment.id, new, wider, launcher)
     return len(new)
 
@@ -79,7 +79,7 @@ def resume_experiment(store: Store, uid: str) -> int:
     Runs with an open job and jobs that failed by themselves are left out.
     """
     experiment = get_experiment(store, uid)
-    again = interrupted(_jobs(store, experiment))
+    again = interrupted_jobs(_jobs(store, experiment))
     launchers = {job.run_id: launch.launcher_of(store, job.run_id) for job in again}
     for launcher in set(launchers.values()):
         launch.check(store, launcher)
@@ -101,7 +101,7 @@ def _can_resume(store: Store, job: JobRow, launcher: str) -> bool:
     return folders.why_not_resumed(store, get_run(store, job.run_id), launcher) is None
 
 
-def interrupted(jobs: Sequence[JobRow]) -> list[JobRow]:
+def interrupted_jobs(jobs: Sequence[JobRow]) -> list[JobRow]:
     """Return the jobs that were stopped or killed and not repeated since, by run, with trainings first.
 
     Runs with an open job are left out.
@@ -119,7 +119,7 @@ def _jobs(store: Store, experiment: ExperimentRow) -> list[JobRow]:
     return [job for job in list_jobs(store) if job.run_id in experiment.arms]
 
 
-def _checked(store: Store, runs: list[Planned], matrix: Matrix, launcher: str) -> list[Planned]:
+def _check_runs(store: Store, runs: list[Planned], matrix: Matrix, launcher: str) -> list[Planned]:
     """Return the runs. Raises ConfigError if one of them, or of its evaluations, cannot be started."""
     for run, name in product(runs, matrix.benchmarks):
         benchmark.find(run.config, {"benchmark": name})

@@ -48,17 +48,17 @@ def _bring(store: Store, run: RunDetail, old: Path, folder: Path) -> None:
     """Copy the checkpoints from which a run continues, and record their new location in the database."""
     copied = {}
     for row in list_checkpoints(store, run.id):
-        source = _found(row, run, folder)
+        source = _checkpoint_path(row, run, folder)
         if source is not None:
-            copied[row.path] = _copied(source, folder)
+            copied[row.path] = _copy_checkpoint(source, folder)
     if (old / START / WEIGHTS).is_file():
-        _copied(old / START, folder)
+        _copy_checkpoint(old / START, folder)
     move_checkpoints(store, run.id, {path: str(new) for path, new in copied.items()})
     if copied:
         add_event(store, run.id, "moved", f"Continuing in {folder}, because {old} does not belong to this database.")
 
 
-def _copied(source: Path, folder: Path) -> Path:
+def _copy_checkpoint(source: Path, folder: Path) -> Path:
     """Copy a checkpoint into the folder, completely or not at all, and return its path."""
     target = folder / source.name
     if not target.is_dir():
@@ -69,7 +69,7 @@ def _copied(source: Path, folder: Path) -> Path:
     return target
 
 
-def _found(row: CheckpointRow, run: RunDetail, folder: Path) -> Path | None:
+def _checkpoint_path(row: CheckpointRow, run: RunDetail, folder: Path) -> Path | None:
     """Return a checkpoint's path: as recorded, or in the run's folder if that was moved with its database."""
     for place in (Path(row.path), folder / Path(row.path).name):
         holder = ownership.owner(place.parent)
@@ -82,7 +82,7 @@ def last_checkpoint(store: Store, run: RunDetail) -> Path | None:
     """Return the checkpoint folder from which a resumed run would continue, if it is on this machine."""
     for row in list_checkpoints(store, run.id):
         if row.kind == "last":
-            folder = _found(row, run, ownership.folder_of(store, run.uid))
+            folder = _checkpoint_path(row, run, ownership.folder_of(store, run.uid))
             return folder if folder is not None and (folder / STATE).is_file() else None
     return None
 
@@ -134,7 +134,7 @@ def why_not_evaluated(store: Store, run: RunDetail) -> str | None:
     if run.method == "none" or (run.output_dir and ownership.owns(store, run.uid, Path(run.output_dir))):
         return None
     folder = ownership.folder_of(store, run.uid)
-    if any(_found(row, run, folder) is not None for row in list_checkpoints(store, run.id)):
+    if any(_checkpoint_path(row, run, folder) is not None for row in list_checkpoints(store, run.id)):
         return None
     if "recorded" in run.config:
         return f"{run.name} was recorded from a script. Its checkpoints are where that script saved them."

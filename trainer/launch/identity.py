@@ -35,10 +35,10 @@ def boot_id() -> str | None:
 def current() -> Identity:
     """Return the identity of this process."""
     pid = os.getpid()
-    return Identity(host(), boot_id(), pid, started(pid))
+    return Identity(host(), boot_id(), pid, start_time(pid))
 
 
-def started(pid: int) -> float | None:
+def start_time(pid: int) -> float | None:
     """Return when a process of this host started; None if it has ended or is a zombie."""
     if _BOOT.exists():
         return _start_ticks(pid)
@@ -65,7 +65,7 @@ def is_alive(identity: Identity) -> bool:
         return True
     if identity.boot_id != boot_id():
         return False
-    now = started(identity.pid)
+    now = start_time(identity.pid)
     if now is None or identity.started is None:
         return False
     tolerance = 0.0 if _BOOT.exists() else _CREATE_TIME_TOLERANCE

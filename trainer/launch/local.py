@@ -148,7 +148,7 @@ def kill_alone(process: Identity) -> bool:
 def find(job_uid: str) -> Identity | None:
     """Find the process of a job that has not reported it yet."""
     for process in _marked(job_uid):
-        started_at = identity.started(process.pid)
+        started_at = identity.start_time(process.pid)
         if started_at is not None and job_uid in _arguments(process):
             return Identity(identity.host(), identity.boot_id(), process.pid, started_at)
     return None

@@ -21,7 +21,7 @@ MOST_SHOWN = 300
 """Most characters of a path in an error message."""
 
 
-def pinned(store: Store, config: RunConfig) -> RunConfig:
+def pin_config(store: Store, config: RunConfig) -> RunConfig:
     """Return the config with absolute paths and run uids.
 
     Raises ConfigError for a missing file or checkpoint, StoreError for an unknown run.

@@ -15,7 +15,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from store.db.engine import Store, StoreError
-from store.db.redaction import redacted, redacted_values
+from store.db.redaction import redact, redacted_values
 from store.db.states import OPEN
 from store.jobs import get_job
 from store.runs import get_run
@@ -80,7 +80,7 @@ def send(event: str, text: str, **facts: Any) -> bool:
     if fault := problem():
         logger.warning("%s", fault)
         return False
-    body = json.dumps({"event": event, "text": redacted(text)[:MOST], **redacted_values(facts)}).encode()
+    body = json.dumps({"event": event, "text": redact(text)[:MOST], **redacted_values(facts)}).encode()
     request = urllib.request.Request(
         os.environ[VARIABLE], body, {"Content-Type": "application/json", "User-Agent": "vision-r1-zero"}
     )

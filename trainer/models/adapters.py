@@ -67,7 +67,7 @@ def check_shape(folder: Path, lora: LoraConfig) -> None:
         raise TrainerError("data", f"{folder / SHAPE} is damaged. Choose another adapter.") from error
     if saved.get("peft_type") != "LORA" or saved.get("use_dora") or saved.get("use_rslora"):
         raise TrainerError("config", f"model.adapter: {folder} is not a plain LoRA adapter. Choose another adapter.")
-    if saved.get("target_modules") == loading.adapted(lora.model_copy(update={"vision": not lora.vision})):
+    if saved.get("target_modules") == loading.adapter_targets(lora.model_copy(update={"vision": not lora.vision})):
         does, value = ("does not adapt", "false") if lora.vision else ("adapts", "true")
         raise TrainerError(
             "config", f"The adapter in {folder} {does} the vision tower. Set lora.vision to {value}, as it was trained."

@@ -70,7 +70,7 @@ def read(processor: Any, name: str = "This model") -> ModelTurn:
     `name` is the model's name in the error message.
     """
     if not getattr(processor, "chat_template", None):
-        raise _refused(
+        raise _unsupported(
             f"{name} has no chat template, so no prompt can be written. Choose a model that "
             "is tuned for conversations, "
             "or put a chat_template.jinja into its folder."
@@ -83,11 +83,11 @@ def read(processor: Any, name: str = "This model") -> ModelTurn:
         written = render(processor, [*conversation, spoken(REPLY)], generate=False)
     except Exception as error:  # templates are programs that may raise anything
         fault = " ".join(str(error).split())[:200]
-        raise _refused(f"The chat template of {name} cannot write our prompt ({fault}): {_OTHER}.") from error
+        raise _unsupported(f"The chat template of {name} cannot write our prompt ({fault}): {_OTHER}.") from error
     if QUESTION not in prompted:
-        raise _refused(f"The chat template of {name} omits or changes the question: {_OTHER}.")
+        raise _unsupported(f"The chat template of {name} omits or changes the question: {_OTHER}.")
     if prompted == unpictured or "'type'" in prompted or '"type"' in prompted:
-        raise _refused(f"The chat template of {name} has no place for an image: {_OTHER}.")
+        raise _unsupported(f"The chat template of {name} has no place for an image: {_OTHER}.")
     return _turn(
         processor, name, *(text[text.rindex(QUESTION) + len(QUESTION) :] for text in (prompted, ended, written))
     )
@@ -103,7 +103,7 @@ def _turn(processor: Any, name: str, prompted: str, ended: str, written: str) ->
     common = _common(head, before)
     lacks_prompt = prompted == ended and before[common:].strip()
     if reply and lacks_prompt:
-        raise _refused(
+        raise _unsupported(
             f"The chat template of {name} has no generation prompt, so the model would have to write "
             f"{lacks_prompt!r} itself before it answers: {_OTHER}."
         )
@@ -111,7 +111,7 @@ def _turn(processor: Any, name: str, prompted: str, ended: str, written: str) ->
     tags = [tag for tag in _TAG.finditer(head) if tag.group() not in special_tokens(processor.tokenizer)]
     unknown = [tag.group() for tag in tags if tag.group(1).lower() not in ROLES]
     if strange or unknown:
-        raise _refused(
+        raise _unsupported(
             f"The chat template of {name} begins the completion with {strange or unknown[-1]!r}, which is not "
             f"supported (only <think> or nothing is): {_OTHER}."
         )
@@ -122,13 +122,13 @@ def _turn(processor: Any, name: str, prompted: str, ended: str, written: str) ->
 def check_style(turn: ModelTurn, style: Style, name: str) -> None:
     """Raise TrainerError if the template makes well-formed completions impossible."""
     if style == "direct" and turn.opening:
-        raise _refused(
+        raise _unsupported(
             f"The chat template of {name} opens <think> itself, but answers of style direct have no reasoning. Choose "
             "style cot or another model."
         )
 
 
-def imitated(processor: Any, conversation: Sequence[dict[str, Any]], target: str, style: Style, name: str) -> str:
+def imitated_turn(processor: Any, conversation: Sequence[dict[str, Any]], target: str, style: Style, name: str) -> str:
     """Return the turn's text with which the template writes the whole target after the prompt used in evaluation.
 
     That is the target, without the tag if the template also adds it to complete turns. Raises TrainerError if the
@@ -144,13 +144,13 @@ def imitated(processor: Any, conversation: Sequence[dict[str, Any]], target: str
             written = render(processor, [*conversation, spoken(text)], generate=False)
         except Exception as error:
             fault = " ".join(str(error).split())[:200]
-            raise _refused(f"The chat template of {name} cannot write a target ({fault}): {_OTHER}.") from error
+            raise _unsupported(f"The chat template of {name} cannot write a target ({fault}): {_OTHER}.") from error
         made = made or written[_common(prompt_text, written) :]
         if written.startswith(prompt_text) and _is_whole(
             processor, turn.opening + written[len(prompt_text) :], whole, style
         ):
             return text
-    raise _refused(
+    raise _unsupported(
         f"The chat template of {name} changes the text to imitate from {_short(target)} to {_short(made)}. "
         f"Train with GRPO, {_OTHER}."
     )
@@ -178,5 +178,5 @@ def _short(text: str) -> str:
     return repr(line if len(line) <= 120 else f"{line[:80]} … {line[-35:]}")
 
 
-def _refused(sentence: str) -> TrainerError:
+def _unsupported(sentence: str) -> TrainerError:
     return TrainerError("model", sentence)

@@ -223,7 +223,7 @@ def projections(model: torch.nn.Module, names: str = LANGUAGE_PROJECTIONS) -> di
     }
 
 
-def adapted(config: LoraConfig) -> str:
+def adapter_targets(config: LoraConfig) -> str:
     """Return the pattern of the names of the layers to which adapters are added."""
     return f"({LANGUAGE_PROJECTIONS})|({VISION_PROJECTIONS})" if config.vision else LANGUAGE_PROJECTIONS
 
@@ -234,6 +234,6 @@ def adapter(config: LoraConfig) -> PeftLoraConfig:
         r=config.rank,
         lora_alpha=config.alpha or 2 * config.rank,
         lora_dropout=config.dropout,
-        target_modules=adapted(config),
+        target_modules=adapter_targets(config),
         task_type="CAUSAL_LM",
     )

@@ -32,7 +32,7 @@ def find(config: RunConfig, arguments: dict[str, Any]) -> Benchmark:
     return Benchmark(name, from_dict({"method": "none", "data": values}).data, difficulty)
 
 
-def drawn(models: Iterable[str]) -> tuple[str, ...]:
+def drawn_datasets(models: Iterable[str]) -> tuple[str, ...]:
     """Return the drawn datasets of the worlds that these models know. For real models, that is the first world."""
     worlds = {EMBEDDED.get(model, EMBEDDED[TINY]) for model in models}
     return tuple(name for name in DRAWN_DATASETS if name.partition("-")[0] in worlds)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from store.db.redaction import redacted
+from store.db.redaction import redact
 from store.db.values import flat
 from trainer.spec import faults, paths, presets, yaml_text
 
@@ -43,7 +43,7 @@ class ConfigError(Exception):
     """The configuration is invalid. The message names the field and what to do; secrets in it are redacted."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(redacted(message))
+        super().__init__(redact(message))
 
 
 class Section(BaseModel):

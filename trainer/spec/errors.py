@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from store.db.engine import StoreError
-from store.db.redaction import redacted
+from store.db.redaction import redact
 from trainer.spec.config import ConfigError
 
 Kind = Literal["out_of_memory", "data", "model", "config", "disk", "dependency", "database", "reward", "bug"]
@@ -29,7 +29,7 @@ class TrainerError(Exception):
 
     def __init__(self, kind: Kind, message: str) -> None:
         self.kind = kind
-        self.message = redacted(message)
+        self.message = redact(message)
         super().__init__(self.message)
 
 

@@ -96,7 +96,7 @@ EVIDENCE = Matrix(
 NAMED = {"demo-tables": DEMO_TABLES, "demo-evidence": EVIDENCE}
 
 
-def planned(matrix: Matrix) -> list[Planned]:
+def plan_runs(matrix: Matrix) -> list[Planned]:
     """Return the runs of the matrix, each once; arms without training have one run per model. Raises ConfigError."""
     for field, _ in matrix.varied:
         if field in OWN_FACTORS:
@@ -152,13 +152,13 @@ def _name_parts(matrix: Matrix, further: Mapping[str, Any]) -> list[str]:
     return [f"-{field.rpartition('.')[2]}-{value}" for field, value in further.items() if field in several]
 
 
-def stored(matrix: Matrix) -> dict[str, Any]:
+def matrix_json(matrix: Matrix) -> dict[str, Any]:
     """Return the matrix as JSON types."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(matrix).items()}
 
 
 def from_stored(values: Mapping[str, Any]) -> Matrix:
-    """Return the matrix that `stored` wrote. Raises ConfigError for an experiment of another tool."""
+    """Return the matrix that `matrix_json` wrote. Raises ConfigError for an experiment of another tool."""
     names = {field.name for field in fields(Matrix)}
     try:
         matrix = TypeAdapter(Matrix).validate_python(dict(values)) if set(values) <= names else None
@@ -169,7 +169,7 @@ def from_stored(values: Mapping[str, Any]) -> Matrix:
     return matrix
 
 
-def widened(matrix: Matrix, more: Matrix) -> Matrix:
+def widen(matrix: Matrix, more: Matrix) -> Matrix:
     """Return the matrix extended by the arms, ranks, seeds, rates and further values of another.
 
     Raises ConfigError for a further setting that is not varied yet, because existing runs have no value of it.

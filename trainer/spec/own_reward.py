@@ -24,7 +24,7 @@ LARGEST = 3.4028234e38
 """Largest value: TRL keeps rewards as 32-bit floats."""
 
 
-def guarded(foreign_function: Foreign, label: str, *, strict: bool = False) -> Callable[..., Any]:
+def wrap(foreign_function: Foreign, label: str, *, strict: bool = False) -> Callable[..., Any]:
     """Wrap a user's function under its component's name; a coroutine function stays one.
 
     The wrapper takes `completions` and TRL's other arguments by name and returns a list of numbers or None. It raises
@@ -55,7 +55,7 @@ def guarded(foreign_function: Foreign, label: str, *, strict: bool = False) -> C
     return function
 
 
-def finished(returned: Any) -> list[float | None]:
+def await_values(returned: Any) -> list[float | None]:
     """Return a reward's values, waiting for a coroutine."""
     values: list[float | None] = asyncio.run(returned) if inspect.iscoroutine(returned) else returned
     return values

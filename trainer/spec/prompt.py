@@ -19,14 +19,14 @@ INSTRUCTIONS: dict[Style, str] = {
 }
 
 
-def plain(text: str) -> str:
+def escape_tags(text: str) -> str:
     """Break up angle brackets in a dataset's text, so that none of it can become a tag or a special token."""
     return text.replace("<", "< ")
 
 
 def user_text(question: str, style: Style, instruction: str | None = None) -> str:
     """Return the text of the user's turn; `instruction` replaces that of the style."""
-    return f"{plain(question)} {instruction if instruction is not None else INSTRUCTIONS[style]}".strip()
+    return f"{escape_tags(question)} {instruction if instruction is not None else INSTRUCTIONS[style]}".strip()
 
 
 def messages(question: str, style: Style, *, images: int = 1, instruction: str | None = None) -> list[dict[str, Any]]:
@@ -39,7 +39,7 @@ def messages(question: str, style: Style, *, images: int = 1, instruction: str |
 def target(reasoning: str, answer: int, style: Style) -> str:
     """Return the completion that SFT imitates."""
     return (
-        f"<think>{plain(reasoning)}</think><answer>{answer}</answer>"
+        f"<think>{escape_tags(reasoning)}</think><answer>{answer}</answer>"
         if style == "cot"
         else f"<answer>{answer}</answer>"
     )

@@ -195,7 +195,7 @@ def load_custom(reward: RewardConfig, *, strict: bool = False) -> Reward:
     With `strict`, NaN is an error. Raises ConfigError.
     """
     foreign_function = foreign.load(reward.name, "rewards", "(completions, **columns)")
-    function = own_reward.guarded(foreign_function, reward.label, strict=strict)
+    function = own_reward.wrap(foreign_function, reward.label, strict=strict)
     return Reward(
         reward.label,
         reward.weight,

@@ -107,12 +107,12 @@ def difference_p(first: Scores, second: Scores, images: Images) -> float | None:
 
     This is Welch's t-test if images add no variance of their own. Return None if neither seeds nor images differ.
     """
-    return _spread(first, second, _resampled(first, second, images)).p(float(first.mean() - second.mean()))
+    return _spread(first, second, _resampled_differences(first, second, images)).p(float(first.mean() - second.mean()))
 
 
 def _estimate(first: Scores, second: Scores, images: Images) -> Estimate:
     value = float(first.mean() - second.mean())
-    resampled = _resampled(first, second, images)
+    resampled = _resampled_differences(first, second, images)
     if len(first) == len(second) == 1:
         low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     else:
@@ -122,7 +122,7 @@ def _estimate(first: Scores, second: Scores, images: Images) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def _resampled(first: Scores, second: Scores, images: Images) -> Scores:
+def _resampled_differences(first: Scores, second: Scores, images: Images) -> Scores:
     """Return the difference of the means over resampled images, the same images for both: shape (resamples,)."""
     rng = np.random.default_rng(0)
     _, place = np.unique(np.asarray(images), return_inverse=True)

@@ -49,12 +49,12 @@ def card(
         f"{kind}, trained by {run.method.upper()} to count in images; checkpoint of step {step}, run `{run.uid}`.",
         f"Base model: {_plain(name)}, {where or f'revision {revision}'}.",
         LICENSE,
-        f"## How to load it\n\n{_fenced(code.format(base=arguments, folder=folder), 'python')}",
+        f"## How to load it\n\n{_fence(code.format(base=arguments, folder=folder), 'python')}",
         f"## Evaluation\n\n{_table(evaluations)}",
-        f"## Prompt\n\nThe rendered prompt of one training example:\n\n{_fenced(run.prompt or '')}",
-        f"## Data\n\n{_fenced(_yaml(run.config.get('data', {}) | _data_facts(run)), 'yaml')}",
-        f"## Configuration\n\n{_fenced(_yaml(config), 'yaml')}",
-        f"## Versions\n\n{_fenced(_yaml({k: v for k, v in run.environment.items() if k != 'data'}), 'yaml')}",
+        f"## Prompt\n\nThe rendered prompt of one training example:\n\n{_fence(run.prompt or '')}",
+        f"## Data\n\n{_fence(_yaml(run.config.get('data', {}) | _data_facts(run)), 'yaml')}",
+        f"## Configuration\n\n{_fence(_yaml(config), 'yaml')}",
+        f"## Versions\n\n{_fence(_yaml({k: v for k, v in run.environment.items() if k != 'data'}), 'yaml')}",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -93,7 +93,7 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~&])", r"\\\1", " ".join(text.split()))
 
 
-def _fenced(text: str, language: str = "") -> str:
+def _fence(text: str, language: str = "") -> str:
     """Return a code block whose fence is longer than any in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

@@ -68,7 +68,7 @@ def writer(processor: Any, examples: Sequence[Example], config: RunConfig) -> Ca
     for e in imitable[:: max(1, len(imitable) // TRIED)]:
         conversation = prompt.messages(e.question, config.style, images=len(e.pictures), instruction=config.instruction)
         whole = turn.whole(target(e, config))
-        is_whole = chat_template.imitated(processor, conversation, whole, config.style, name) == whole
+        is_whole = chat_template.imitated_turn(processor, conversation, whole, config.style, name) == whole
     return turn.whole if is_whole else lambda text: turn.whole(text).removeprefix(turn.opening)
 
 

@@ -43,7 +43,7 @@ def show(sweep: Sweep, factors: Factors, order: Sequence[Ranked], runs: Mapping[
     if not any(intervals):
         columns = {name: cells for name, cells in columns.items() if name not in ("95 % from", "to", "p (Holm)")}
     levels = [name for name in ("mean", "95 % from", "to") if name in columns]
-    form = format.aligned([value for name in levels for value in columns[name]])
+    form = format.aligned_format([value for name in levels for value in columns[name]])
     numbers = {name: form for name in levels} | {"Δ vs best": form.replace("%", "%+")}
     st.dataframe(
         columns,

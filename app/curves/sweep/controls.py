@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.shared import data, format, intents, run_actions, status
 from store.db.rows import ExperimentRow, JobRow, RunRow
-from trainer.launch.experiments import interrupted
+from trainer.launch.experiments import interrupted_jobs
 from trainer.spec.config import ConfigError, alternatives
 from trainer.spec.experiments import MOST_RUNS, from_stored
 
@@ -32,7 +32,7 @@ def show(experiment: ExperimentRow) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{format.literal(experiment.name)}**", width="content")
             st.caption(_progress_sentence(runs, jobs))
-            _buttons(experiment, at_work, len(interrupted(jobs)))
+            _buttons(experiment, at_work, len(interrupted_jobs(jobs)))
             _extend(experiment)
         done = sum(1.0 if run.status == "finished" else status.progress(run) or 0.0 for run in runs)
         if at_work or done < len(runs):
@@ -44,9 +44,9 @@ def _progress_sentence(runs: Sequence[RunRow], jobs: Sequence[JobRow]) -> str:
     counts = Counter(status.look(run.status).label for run in runs)
     finished = counts.pop("finished", 0)
     states = [f"{n} {state}" for state, n in counts.most_common()]
-    parts = [f"{finished} of {format.counted(len(runs), 'run')} finished", *states]
+    parts = [f"{finished} of {format.pluralize(len(runs), 'run')} finished", *states]
     waiting = sum(job.kind == "evaluate" and job.state == "queued" for job in jobs)
-    return ", ".join(parts) + (f"; {format.counted(waiting, 'evaluation')} queued." if waiting else ".")
+    return ", ".join(parts) + (f"; {format.pluralize(waiting, 'evaluation')} queued." if waiting else ".")
 
 
 def _buttons(experiment: ExperimentRow, at_work: Sequence[JobRow], stopped: int) -> None:

@@ -17,7 +17,7 @@ from app.curves.grouping import COLOURS, value_text
 from app.curves.sweep.settings import in_order
 from app.curves.values import Cell
 from app.shared import format
-from app.shared.figures import GREY, SYMBOLS, plain
+from app.shared.figures import GREY, SYMBOLS, escape_label
 from app.shared.palette import scale
 from trainer.spec.statistics import over_seeds
 
@@ -47,22 +47,22 @@ def scatter(
     `by` names another setting and its values, each of which has its own colour and marker.
     """
     figure = _empty()
-    numeric, title = all(isinstance(value, float) for value in values.values()), plain(sweep.title)
+    numeric, title = all(isinstance(value, float) for value in values.values()), escape_label(sweep.title)
     kinds = in_order(by[1].values()) if by else [None]
     for number, kind in enumerate(kinds):
         ids = [id for id in sweep.results if by is None or by[1][id] == kind]
         name = f"{by[0].rpartition('.')[2]} {value_text(kind)}" if by else "each run"
         colour, symbol = COLOURS[number % len(COLOURS)], SYMBOLS[number % len(SYMBOLS)]
-        x = [values[id] if numeric else plain(value_text(values[id])) for id in ids]
+        x = [values[id] if numeric else escape_label(value_text(values[id])) for id in ids]
         figure.add_scatter(
             x=x,
             y=[sweep.results[id] for id in ids],
             mode="markers",
-            name=plain(name),
+            name=escape_label(name),
             customdata=ids,
-            text=[plain(sweep.names[id]) for id in ids],
+            text=[escape_label(sweep.names[id]) for id in ids],
             marker={"color": colour, "symbol": symbol, "size": 8, "opacity": 0.65},
-            hovertemplate=f"<b>%{{text}}</b><br>{plain(field)} %{{x}}<br>{title} %{{y:.4~g}}<extra></extra>",
+            hovertemplate=f"<b>%{{text}}</b><br>{escape_label(field)} %{{x}}<br>{title} %{{y:.4~g}}<extra></extra>",
         )
         _means(figure, sweep, values, ids, colour, numeric=numeric)
     if numeric:
@@ -70,9 +70,9 @@ def scatter(
         is_wide = min(numbers) > 0 and max(numbers) / min(numbers) >= WIDE_RANGE
         figure.update_xaxes(type="log" if is_wide else "linear")
     else:
-        order = [plain(value_text(value)) for value in in_order(values.values())]
+        order = [escape_label(value_text(value)) for value in in_order(values.values())]
         figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
-    figure.update_xaxes(title=plain(field))
+    figure.update_xaxes(title=escape_label(field))
     figure.update_yaxes(title=title)
     return figure.update_layout(showlegend=by is not None)
 
@@ -84,7 +84,7 @@ def _means(
     groups = [[sweep.results[id] for id in ids if values[id] == place] for place in places]
     estimates = [over_seeds(each, share=sweep.is_share) for each in groups]
     figure.add_scatter(
-        x=places if numeric else [plain(value_text(place)) for place in places],
+        x=places if numeric else [escape_label(value_text(place)) for place in places],
         y=[float(np.mean(each)) for each in groups],
         mode="lines+markers",
         marker={"symbol": "line-ew-open", "size": 14, "color": colour},
@@ -117,18 +117,18 @@ def heat_map(
     written = {pair: f"{format.number(mean[pair])}<br>n = {len(ids)}" if ids else "" for pair, ids in cells.items()}
     figure = _empty()
     figure.add_heatmap(
-        x=[plain(value_text(value)) for value in columns],
-        y=[plain(value_text(value)) for value in rows],
+        x=[escape_label(value_text(value)) for value in columns],
+        y=[escape_label(value_text(value)) for value in rows],
         z=[[mean[row, column] for column in columns] for row in rows],
         text=[[written[row, column] for column in columns] for row in rows],
         texttemplate="%{text}",
         colorscale=scale(dark=dark),
         reversescale=lower,
         showscale=False,
-        hovertemplate=f"{plain(x[0])} %{{x}}<br>{plain(y[0])} %{{y}}<br>%{{text}}<extra></extra>",
+        hovertemplate=f"{escape_label(x[0])} %{{x}}<br>{escape_label(y[0])} %{{y}}<br>%{{text}}<extra></extra>",
     )
     for axis, name in ((figure.update_xaxes, x[0]), (figure.update_yaxes, y[0])):
-        axis(title=plain(name), type="category", showgrid=False)
+        axis(title=escape_label(name), type="category", showgrid=False)
     return figure
 
 
@@ -166,7 +166,7 @@ def parallel(
         for height, text in _ticks(values, of_axis[place], rounded=name == sweep.title):
             beside = _beside(place, height, len(axes))
             figure.add_annotation(x=place, y=height, text=_in_lines(text), showarrow=False, font={"size": 11}, **beside)
-        figure.add_annotation(x=place, y=1.13, text=f"<b>{plain(name)}</b>", showarrow=False)
+        figure.add_annotation(x=place, y=1.13, text=f"<b>{escape_label(name)}</b>", showarrow=False)
     for id in sorted(result, key=lambda id: shades[id], reverse=lower):
         shade = 1 - shades[id] if lower else shades[id]
         figure.add_scatter(
@@ -177,8 +177,8 @@ def parallel(
             line={"color": sample_colorscale(colours, [shade])[0], "width": 1.6},
             marker={"size": 6},
             opacity=0.8,
-            name=plain(sweep.names[id]),
-            hovertemplate=f"<b>%{{fullData.name}}</b><br>{plain(sweep.title)} {format.number(sweep.results[id])}"
+            name=escape_label(sweep.names[id]),
+            hovertemplate=f"<b>%{{fullData.name}}</b><br>{escape_label(sweep.title)} {format.number(sweep.results[id])}"
             "<extra></extra>",
         )
     # A box must reach around the outer axes.
@@ -198,7 +198,7 @@ def _beside(place: int, height: float, axes: int) -> dict[str, Any]:
 
 def _in_lines(text: str) -> str:
     """Return the text in short lines, for narrow screens."""
-    return "<br>".join(map(plain, textwrap.wrap(text, LINE))) or plain(text)
+    return "<br>".join(map(escape_label, textwrap.wrap(text, LINE))) or escape_label(text)
 
 
 def _ticks(

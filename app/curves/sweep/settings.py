@@ -127,7 +127,7 @@ def settings(
     return [Setting(values, tuple(ids), tuple(results[id] for id in ids), is_share) for values, ids in groups.items()]
 
 
-def ranked(settings: Sequence[Setting], *, lower: bool) -> list[Ranked]:
+def rank_settings(settings: Sequence[Setting], *, lower: bool) -> list[Ranked]:
     """Return the settings, best mean first, each compared with the best."""
     ordered = sorted(settings, key=lambda setting: setting.mean if lower else -setting.mean)
     if not ordered:
