@@ -149,7 +149,7 @@ def test_only_shared_questions_count(drifted: Store, open_page: Open) -> None:
     wider = compared.measure(
         drifted,
         seeded.find(drifted, SFT).id,
-        next(config for arm, config in compared.experiments.planned(ONE_RANK) if arm == "SFT CoT"),
+        next(config for arm, config in compared.experiments.plan_runs(ONE_RANK) if arm == "SFT CoT"),
         the_test(drifted, SFT).conditions,
         compared.shapes.examples("simple", "test", 20, 0),
         kind="test",
