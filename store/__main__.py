@@ -249,7 +249,7 @@ def _metrics(store: Store, options: argparse.Namespace) -> None:
     out.writerow(["step", *map(unformulaic, names)])
     out.writerows([step, *(values[step].get(name, "") for name in names)] for step in sorted(values))
     if not sys.stdout.isatty():
-        _say_written(f"{counted(len(values), 'step')} of {counted(len(names), 'metric')}", "-")
+        _say_written(f"{pluralize(len(values), 'step')} of {pluralize(len(names), 'metric')}", "-")
 
 
 def _tidy_metrics(store: Store, options: argparse.Namespace) -> None:
@@ -268,13 +268,15 @@ def _tidy_metrics(store: Store, options: argparse.Namespace) -> None:
     else:
         words = frame.select_dtypes(exclude="number").columns
         frame.assign(**{column: frame[column].map(_safe) for column in words}).to_csv(options.to, index=False)
-    print(shown(f"Wrote {counted(len(frame), 'value')} of {_of_runs(asked, frame['run'].nunique())} to {options.to}."))
+    print(
+        shown(f"Wrote {pluralize(len(frame), 'value')} of {_of_runs(asked, frame['run'].nunique())} to {options.to}.")
+    )
 
 
 def _of_runs(asked: Sequence[str], found: int) -> str:
     """Return `3 runs`, or `2 of 3 runs` if some of those named have none of the metrics."""
     is_whole = found >= len(set(asked)) or any(run.startswith(("tag:", "experiment:")) for run in asked)
-    return counted(found, "run") if is_whole else f"{found:,} of {counted(len(set(asked)), 'run')}"
+    return pluralize(found, "run") if is_whole else f"{found:,} of {pluralize(len(set(asked)), 'run')}"
 
 
 def _safe(value: Any) -> Any:
@@ -284,13 +286,13 @@ def _safe(value: Any) -> Any:
 def _completions(store: Store, options: argparse.Namespace) -> None:
     run = get_run(store, resolve_run(store, options.run))
     written = _write(options.jsonl, (completion_fields(run.uid, row) for row in iter_completions(store, run.id)))
-    _say_written(f"{counted(written, 'completion')} of {run.name}", options.jsonl)
+    _say_written(f"{pluralize(written, 'completion')} of {run.name}", options.jsonl)
 
 
 def _predictions(store: Store, options: argparse.Namespace) -> None:
     run = get_run(store, resolve_run(store, options.run))
     written = _write(options.jsonl, (prediction_fields(run.uid, row) for row in iter_predictions(store, run.id)))
-    _say_written(f"{counted(written, 'prediction')} of {run.name}", options.jsonl)
+    _say_written(f"{pluralize(written, 'prediction')} of {run.name}", options.jsonl)
 
 
 def _copy(store: Store, options: argparse.Namespace) -> None:

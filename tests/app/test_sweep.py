@@ -63,7 +63,7 @@ def test_the_interval_of_a_share_ends_where_a_share_does() -> None:
     beta: dict[int, Any] = {0: 0.0, 1: 0.0, 2: 0.1, 3: 0.1}
     assert settings.is_share("val/accuracy", results.values()) and not settings.is_share("val/accuracy", [85.0])
     assert not settings.is_share("reward", results.values())
-    order = settings.ranked(settings.settings({"beta": beta}, results, is_share=True), lower=False)
+    order = settings.rank_settings(settings.settings({"beta": beta}, results, is_share=True), lower=False)
     assert [(each.setting.interval.low, each.setting.interval.high) for each in order if each.setting.interval] == [
         (pytest.approx(0.95 - 0.635, abs=1e-3), 1.0),
         (0.0, pytest.approx(0.01 + 0.127, abs=1e-3)),
