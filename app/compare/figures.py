@@ -16,10 +16,10 @@ from app.shared.figures import (
     Frame,
     Line,
     empty,
+    group_style,
     line_chart,
     with_opacity,
 )
-from app.shared.palette import group_style
 from trainer.spec.statistics import wilson
 
 DASHES = ("solid", "dash", "dot", "dashdot")

@@ -10,8 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from app.drift.curves import SimilarityCurve
-from app.shared.figures import GREY, PALETTE, Frame, Line, escape_label, line_chart, method_style
-from app.shared.palette import scale
+from app.shared.figures import GREY, PALETTE, Frame, Line, escape_label, line_chart, method_style, scale
 from app.shared.paths import Path, paths
 from store.db.rows import RunRow
 

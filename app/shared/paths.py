@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from app.shared.figures import Frame, empty, escape_label
-from app.shared.palette import group_style
+from app.shared.figures import Frame, empty, escape_label, group_style
 
 
 class Path(NamedTuple):

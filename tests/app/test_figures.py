@@ -12,9 +12,20 @@ from hypothesis import strategies as st
 
 from app.run import charts
 from app.shared import figures
-from app.shared.figures import Bars, Frame, Line, Mark, bar_chart, line_chart, method_style, smooth, stacked_chart
+from app.shared.figures import (
+    Bars,
+    Frame,
+    Line,
+    Mark,
+    bar_chart,
+    group_style,
+    line_chart,
+    method_style,
+    scale,
+    smooth,
+    stacked_chart,
+)
 from app.shared.live_chart import figure_json
-from app.shared.palette import group_style, scale
 
 STEPS = np.arange(1.0, 6.0)
 

@@ -17,8 +17,7 @@ from app.curves.grouping import COLOURS, value_text
 from app.curves.sweep.settings import in_order
 from app.curves.values import Cell
 from app.shared import format
-from app.shared.figures import GREY, SYMBOLS, escape_label
-from app.shared.palette import scale
+from app.shared.figures import GREY, SYMBOLS, escape_label, scale
 from trainer.spec.statistics import over_seeds
 
 WIDE_RANGE = 30.0
