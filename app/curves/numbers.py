@@ -15,6 +15,8 @@ from app.curves.figures import RunCurve
 from app.curves.grouping import Entry
 from app.shared import format, links
 
+FIRST = ("curve", "traces", "outlier", "outside the others")
+"""Columns that stay in sight on a narrow screen."""
 LEVELS = ("last", "± sd of last", "lowest", "highest")
 """Columns in the unit of the metric, beside its mean."""
 ENOUGH = 3
@@ -65,7 +67,9 @@ def numbers(
 ) -> None:
     """Show the table; links lead to the traces of each row's run."""
     rows = table(entry_curves, axis)
-    columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(key for row in rows for key in row)}
+    found = dict.fromkeys(key for row in rows for key in row)
+    names = [*(name for name in FIRST if name in found), *(name for name in found if name not in FIRST)]
+    columns = {name: [row.get(name) for row in rows] for name in names}
     st.dataframe(
         columns,
         key=f"numbers.{chart.key}",

@@ -13,7 +13,6 @@ from app.curves.sweep.settings import Factors, Ranked, label
 from app.curves.values import Cell
 from app.shared import format
 from store.db.rows import RunRow
-from trainer.spec.statistics import Estimate
 
 RUN_PAGE = "../pages/run.py"
 
@@ -31,7 +30,7 @@ def show(sweep: Sweep, factors: Factors, order: Sequence[Ranked], runs: Mapping[
     columns: dict[str, list[Any]] = {
         field: as_column([each.setting.values[place] for each in order]) for place, field in enumerate(factors)
     }
-    intervals = [interval(sweep.title, each) for each in order]
+    intervals = [each.setting.interval for each in order]
     columns |= {
         "n": [len(each.setting.runs) for each in order],
         "mean": [each.setting.mean for each in order],
@@ -65,22 +64,14 @@ def as_column(values: Sequence[Cell]) -> list[Cell]:
     )
 
 
-def interval(title: str, ranked: Ranked) -> Estimate | None:
-    """Return the interval of a setting's mean, of which a share's ends at 0 and 1."""
-    found = ranked.setting.interval
-    if found is None or "accuracy" not in title:
-        return found
-    return found._replace(low=max(0.0, found.low), high=min(1.0, found.high))
-
-
 def result_sentence(title: str, best: Ranked) -> str:
     """Return `val/accuracy 0.712, 95 % interval 0.68 to 0.744 over 5 seeds (Student's t).`"""
-    found, n = interval(title, best), len(best.setting.runs)
-    if found is None:
+    interval, n = best.setting.interval, len(best.setting.runs)
+    if interval is None:
         return f"{title} {format.number(best.setting.mean)} in one run: add a second seed to estimate the uncertainty."
-    ends = f"{format.number(found.low)} to {format.number(found.high)}"
+    ends = f"{format.number(interval.low)} to {format.number(interval.high)}"
     how = "Student's t" + (", cut off because a share lies between 0 and 1" if best.setting.is_cut_off else "")
-    return f"{title} {format.number(found.value)}, 95 % interval {ends} over {n} seeds ({how})."
+    return f"{title} {format.number(interval.value)}, 95 % interval {ends} over {n} seeds ({how})."
 
 
 def caution_sentence(order: Sequence[Ranked]) -> str:
