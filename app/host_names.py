@@ -20,7 +20,7 @@ _PAGE = """<!doctype html>
 <title>Vision-R1-Zero</title>
 <style>body {{ font-family: sans-serif; max-width: 40rem; margin: 4rem auto; padding: 0 1rem; line-height: 1.5; }}
 :root {{ color-scheme: light dark; }}</style></head>
-<body><h1>Vision-R1-Zero</h1><p>{words}</p></body></html>
+<body><main><h1>Vision-R1-Zero</h1><p>{words}</p></main></body></html>
 """
 _HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 

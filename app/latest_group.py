@@ -69,7 +69,7 @@ def show_question(example: StoredExample | None) -> None:
         return
     for sha256 in example.images:
         try:
-            st.image(str(media_path(data.reader(), sha256)), width=IMAGE_WIDTH)
+            st.image(str(media_path(data.reader(), sha256)), width=IMAGE_WIDTH, alt="Image of the question")
         except StoreError as error:
             st.caption(format.literal(str(error)))
     st.text(example.question)

@@ -1,4 +1,4 @@
-"""The switch between the light and the dark theme.
+"""The switch between the light and the dark theme, and the colours of curves in each.
 
 Streamlit keeps a user's choice per URL path; this one applies to all pages. It is written where Streamlit reads it
 (`stActiveTheme-PATH-v2` in the browser's storage), and the page is reloaded.
@@ -8,14 +8,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import plotly.graph_objects as go
 import streamlit as st
 
+from app.shared.figures import BLUE, ORANGE, SKY
+
+REPLACED = {"light": {ORANGE: "#C88400", SKY: "#2E9BD6"}, "dark": {BLUE: "#3A9BDC"}}
+"""What is shown instead of colours that stand out from a theme's page by less than 3 to 1 (WCAG 1.4.11)."""
 _switch = st.components.v2.component(
     "theme",
     html='<button type="button"></button>',
     css=Path(__file__).with_suffix(".css").read_text(encoding="utf-8"),
     js=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
 )
+
+
+def current() -> str:
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def write(figure: go.Figure) -> go.Figure:
+    """Give the texts of a chart of Streamlit's own, which are a faint grey, the colour of the page's text."""
+    color = st.get_option(f"theme.{current()}.textColor")
+    font = {"font": {"color": color}}
+    figure.update_layout(font_color=color, legend=font).update_annotations(**font)
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(tickfont_color=color, title=font)
+    bar = {"tickfont": {"color": color}, "title": font}
+    return figure.update_traces(marker={"colorbar": bar}, selector=lambda trace: trace.type == "scatter")
+
+
+def readable(color: str) -> str:
+    """Return a colour for a chart of Streamlit's own; live charts replace theirs in the browser."""
+    return REPLACED[current()].get(color, color)
 
 
 def switch() -> None:

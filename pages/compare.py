@@ -90,7 +90,7 @@ def show_tables(tables: Sequence[Table], members: Sequence[Member]) -> None:
         return f"traces?run={uids[evaluation.run_id]}&view=Predictions&evaluation={evaluation.id}"
 
     for table in tables:
-        st.subheader(table.title, anchor=table.key)
+        st.header(table.title, anchor=table.key)
         st.html(export.html_table(table, link))
 
 
@@ -142,7 +142,7 @@ def body(store: Store, chosen: ComparedRuns) -> None:
     methods = {group.first.method: group.first.uid for group in reversed(chosen.groups)}
     query = {"runs": ",".join(methods[name] for name in ("sft", "grpo") if name in methods)}
     st.page_link(DRIFT_PAGE, label="See how the styles differ", icon=":material/compare:", query_params=query)
-    st.subheader("Details", anchor=False)
+    st.header("Details", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         benchmark = st.selectbox("Benchmark", names, key="compare.benchmark", width=260)
         downloads(store, compared_tables, chosen, benchmark)

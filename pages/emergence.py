@@ -88,14 +88,14 @@ def emergence(row: RunRow, beside: RunRow | None) -> None:
         data_needs.show_missing(current.has, emergence_rows.PARTS)
         return
     notes.findings_box(current)
-    st.subheader("Milestones", anchor=False)
+    st.header("Milestones", anchor=False)
     notes.milestone_cards(current)
-    st.subheader("Step by step", anchor=False, help=HELP)
+    st.header("Step by step", anchor=False, help=HELP)
     step_bar(current)
     read = story.read_texts(current)
     draw(current, read, other)
     data_needs.show_missing(current.has, emergence_rows.PARTS)
-    st.subheader("Words that appeared and faded", anchor=False)
+    st.header("Words that appeared and faded", anchor=False)
     vocabulary_table(read)
 
 
@@ -177,5 +177,5 @@ load_library()
 chosen, overlay = choose(runs)
 every = 5.0 if chosen.status in status.OPEN else None
 st.fragment(emergence, run_every=every)(chosen, overlay)
-st.subheader("Time machine", anchor=False, help="The same held-out example, answered greedily at every evaluation.")
+st.header("Time machine", anchor=False, help="The same held-out example, answered greedily at every evaluation.")
 time_machine(data.get_run(chosen.id))

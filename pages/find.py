@@ -10,7 +10,7 @@ import streamlit as st
 
 from app import recorded_view
 from app.find import found_list, selection
-from app.shared import data, data_needs, format, links, run_picker, trace_search, trace_view
+from app.shared import data, data_needs, format, keys, links, run_picker, trace_search, trace_view
 from app.shared.trace_search import CUT, FORMS, JUDGED, ORDERS, RANGES, Search
 from store.completions.find import Place, find_completions, scan_completions
 from store.completions.patterns import Matcher
@@ -152,14 +152,14 @@ def by_columns(search: Search) -> list[StoredCompletion]:
             st.button(
                 "Back",
                 icon=":material/chevron_left:",
-                shortcut="k",
+                shortcut=keys.shortcut("k"),
                 disabled=len(places) == 1,
                 on_click=go_back,
             )
             st.button(
                 "Next",
                 icon=":material/chevron_right:",
-                shortcut="j",
+                shortcut=keys.shortcut("j"),
                 disabled=page.after is None,
                 on_click=go_to_place,
                 args=(page.after,),

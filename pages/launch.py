@@ -125,7 +125,7 @@ def cards(names: list[str], chosen: str) -> None:
 
 
 def reward_section(checked: Checked, example: Example | None) -> None:
-    st.subheader("Rewards")
+    st.header("Rewards")
     config = checked.config or RunConfig()
     if config.method == "sft":
         st.caption("SFT does not train on rewards. They only score its probes, so that you can compare it with GRPO.")
@@ -227,7 +227,7 @@ def measure() -> None:
 
 
 def what_will_happen(config: RunConfig, example: Example | None, launcher: str) -> None:
-    st.subheader("What this run will do")
+    st.header("What this run will do")
     with st.container(gap="xsmall"):
         for line in plan.plan(config):
             st.text(line)

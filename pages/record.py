@@ -31,7 +31,7 @@ where = st.segmented_control(
 )
 is_here = where == lines.PLACES[0]
 
-st.subheader("1. Put the recorder next to the script", anchor=False)
+st.header("1. Put the recorder next to the script", anchor=False)
 if is_here:
     st.code(lines.download(address), language="bash")
 else:
@@ -39,14 +39,14 @@ else:
     st.code(lines.tunnel(address), language="bash")
     lines.secret()
 
-st.subheader("2. Add these lines", anchor=False)
+st.header("2. Add these lines", anchor=False)
 kinds = st.tabs(list(lines.SCRIPTS), key="record.kind")
 for tab, (code, note) in zip(kinds, lines.SCRIPTS.values(), strict=True):
     with tab:
         st.code(code, language="python")
         st.caption(format.literal(note))
 
-st.subheader("3. Run it", anchor=False)
+st.header("3. Run it", anchor=False)
 st.text(
     "The run appears on the Runs page within a second or two; Stop on its page ends the script after its current step. "
     "The recorder also keeps everything in a folder named vr1z-…. If the script is killed, whatever it has not sent is "

@@ -65,7 +65,7 @@ def curves(shown: RunRow) -> None:
         outcome, optimization = (charts.script_charts(has, each, names) for each in (outcome, optimization))
     run_curves.draw(run, outcome, view, on_step=links.set_step)
     latest_group(run, TRACES_PAGE)
-    st.subheader("Optimization", anchor=False)
+    st.header("Optimization", anchor=False)
     run_curves.draw(run, optimization, view, on_step=links.set_step)
     covered = {name for chart in (*outcome, *optimization) for name in chart.metrics}
     other = sorted(set(data.list_metric_names(run.id)) - covered)

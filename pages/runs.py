@@ -34,7 +34,7 @@ NEWEST = 200
 def welcome() -> None:
     """Explain the project to a user who has no runs yet."""
     with st.container(border=True, key="welcome"):
-        st.subheader("Can a small vision-language model learn to count by reasoning, from reward alone?", anchor=False)
+        st.header("Can a small vision-language model learn to count by reasoning, from reward alone?", anchor=False)
         st.markdown(
             "The model sees an image and a question; GRPO rewards correct, well-formed answers and shows it no "
             "reasoning, so any that appears was elicited by reward.  \n"

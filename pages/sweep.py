@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from app import theme
 from app.curves import address, grouping, selection
 from app.curves.selection import ChosenRuns
 from app.curves.sweep import best, controls, figures, settings
@@ -103,19 +104,26 @@ def picture(sweep: Sweep, factors: Factors, *, lower: bool) -> list[int]:
             y = _choice("Colour", "y", ["none", *others], others[0] if others else "none", width=240)
     if kind == "Heat map":
         figure = figures.heat_map(sweep, (x, factors[x]), (y, factors[y]), lower=lower, dark=is_dark)
-        st.plotly_chart(figure, key="sweep.heat", alt=f"Mean {sweep.title} for each pair of {x} and {y}")
+        st.plotly_chart(theme.write(figure), key="sweep.heat", alt=f"Mean {sweep.title} for each pair of {x} and {y}")
         rest = [field for field in others if field != y]
         caption = f"Each cell is the mean over all runs with its two values, for any {', '.join(rest)}." if rest else ""
         st.caption(format.literal(caption or "Each cell is the mean over the seeds of a setting."))
         return []
-    figure = figures.scatter(sweep, x, factors[x], (y, factors[y]) if y in factors else None)
+    figure = figures.scatter(
+        sweep,
+        x,
+        factors[x],
+        (y, factors[y]) if y in factors else None,
+        colours=[theme.readable(each) for each in grouping.COLOURS],
+    )
     event = _chart(figure, "scatter", f"{sweep.title} of {len(sweep.results)} runs over {x}", SELECT)
     st.caption("Bars are 95 % intervals of the mean over runs (Student's t). Drag a box or a lasso to select runs.")
     return [id for point in event.selection.points if (id := _run_id(point)) is not None]
 
 
 def _chart(figure: Any, name: str, alt: str, modes: tuple[Mode, ...]) -> Any:
-    return st.plotly_chart(figure, key=f"sweep.{name}", on_select="rerun", selection_mode=modes, alt=alt)
+    shown = theme.write(figure)
+    return st.plotly_chart(shown, key=f"sweep.{name}", on_select="rerun", selection_mode=modes, alt=alt)
 
 
 def _run_id(point: Mapping[str, Any]) -> int | None:
@@ -124,16 +132,17 @@ def _run_id(point: Mapping[str, Any]) -> int | None:
     return first if isinstance(first, int) else None
 
 
-def show_selected(runs: Sequence[RunRow], sweep: Sweep, factors: Factors) -> None:
-    """List the selected runs with links to Curves and Compare."""
+def list_runs(runs: Sequence[RunRow], sweep: Sweep, factors: Factors, *, is_part: bool) -> None:
+    """List the runs of the picture, or the selected part of them, with links to Curves and Compare."""
     uids = ",".join(run.uid for run in runs)
     with st.container(horizontal=True, vertical_alignment="center", key="sweep_selected"):
         st.markdown(f"**{format.pluralize(len(runs), 'run')} selected**", width="content")
         st.page_link(CURVES_PAGE, label="Curves", icon=":material/ssid_chart:", query_params={"runs": uids})
         st.page_link(COMPARE_PAGE, label="Compare", icon=":material/leaderboard:", query_params={"runs": uids})
-        stop_levels = {job.run_id: job.stop_requested for job in data.list_jobs(open_only=True)}
-        run_actions.stop_button(runs, [stop_levels.get(run.id, 0) for run in runs], key="sweep_stop")
-        run_actions.resume_button(runs, key="sweep_resume")
+        if is_part:
+            stop_levels = {job.run_id: job.stop_requested for job in data.list_jobs(open_only=True)}
+            run_actions.stop_button(runs, [stop_levels.get(run.id, 0) for run in runs], key="sweep_stop")
+            run_actions.resume_button(runs, key="sweep_resume")
     cells: dict[str, list[Any]] = {"name": [run.name for run in runs]}
     cells |= {field: [grouping.value_text(values[run.id]) for run in runs] for field, values in factors.items()}
     cells |= {
@@ -147,7 +156,7 @@ def show_selected(runs: Sequence[RunRow], sweep: Sweep, factors: Factors) -> Non
         hide_index=True,
         placeholder=format.UNKNOWN,
         column_config={"run": link},
-        alt=f"{len(runs)} selected runs",
+        alt=f"Settings and results of {many}",
     )
 
 
@@ -180,8 +189,7 @@ def body(chosen_ids: tuple[int, ...], chosen: ChosenRuns) -> None:
     drawn_factors = {field: {id: values[id] for id in sweep.results} for field, values in factors.items()}
     brushed = picture(sweep, drawn_factors, lower=lower)
     selected_runs = [runs[id] for id in (brushed or kept_ids) if id in runs]
-    if brushed or len(kept_ids) < len(runs):
-        show_selected(selected_runs, sweep, factors)
+    list_runs(selected_runs, sweep, factors, is_part=bool(brushed) or len(kept_ids) < len(runs))
 
 
 st.title("Sweep")

@@ -97,7 +97,7 @@ def jobs_and_workers(work: health.Work) -> None:
 
 
 def maintenance(stray: orphans.Orphans) -> None:
-    st.subheader("Clean up and back up")
+    st.header("Clean up and back up")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.text(
             "Nothing to clean up: every example, image and folder belongs to a run."

@@ -46,9 +46,9 @@ STYLE = """
 .cmp { border-collapse: collapse; width: 100%; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
 .cmp th, .cmp td { white-space: nowrap; text-align: left; padding: 0.3rem 0.4rem; border: 0; }
 .cmp th { font-weight: 600; border-bottom: 1px solid #8A93A0; }
-.cmp td { border-bottom: 1px solid rgba(138, 147, 160, 0.35); }
+.cmp td, .cmp th[scope='row'] { font-weight: 400; border-bottom: 1px solid rgba(138, 147, 160, 0.35); }
 .cmp .number { text-align: right; }
-.cmp tr.reported td { background: repeating-linear-gradient(
+.cmp tr.reported :is(td, th) { background: repeating-linear-gradient(
   135deg, rgba(138, 147, 160, 0.22) 0 4px, transparent 4px 9px); opacity: 0.85; }
 .cmp a { color: inherit; text-decoration: underline dotted; }
 .cmp-wide { overflow-x: auto; }
@@ -131,7 +131,7 @@ def html_table(table: Table, link: Link | None = None) -> str:
     titles = "".join(f"<th scope='col'{look}>{html.escape(table.head[place])}</th>" for place, look in looks.items())
     body = "".join(_html_line(line, looks, link) for line in table.lines)
     notes = "".join(f"<p class='cmp-note'>{html.escape(note)}</p>" for note in table.notes)
-    head = f"<tr><th scope='col'></th>{titles}</tr>"
+    head = f"<tr><th scope='col'>Source</th>{titles}</tr>"
     return f"<div class='cmp-wide'><table class='cmp'>{head}{body}</table></div>{notes}"
 
 
@@ -142,8 +142,10 @@ def _look(texts: Sequence[str]) -> str:
 
 def _html_line(line: TableLine, looks: Mapping[int, str], link: Link | None) -> str:
     label = "reported" if line.kind == "reported" else "measured"
-    cells = "".join(f"<td{look}>{_html_cell(line.cells[place], link)}</td>" for place, look in looks.items())
-    return f"<tr class='{label}'><td>{label}</td>{cells}</tr>"
+    cells = [f"<td{look}>{_html_cell(line.cells[place], link)}</td>" for place, look in looks.items()]
+    if 0 in looks:  # the first column names the line
+        cells[0] = f"<th scope='row'{looks[0]}>{_html_cell(line.cells[0], link)}</th>"
+    return f"<tr class='{label}'><td>{label}</td>{''.join(cells)}</tr>"
 
 
 def _html_cell(cell: Cell, link: Link | None) -> str:

@@ -193,7 +193,8 @@ Side = tuple[str, Scores, int, Group]
 def card(example: Any, *sides: Side) -> str:
     """Return one example with both answers, each linked to its trace, as inert HTML."""
     images = "".join(
-        f'<img loading="lazy" src="{visible(links.image(sha256))}" alt="The image">' for sha256 in example.images[:1]
+        f'<img loading="lazy" src="{visible(links.image(sha256))}" alt="Image of the question">'
+        for sha256 in example.images[:1]
     )
     answers = "".join(answer(*side) for side in sides)
     right = truth(example) if example.gold is not None else str(example.answer)

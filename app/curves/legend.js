@@ -103,7 +103,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const isDark = parseInt(style.getPropertyValue("--st-background-color").trim().slice(1, 3), 16) < 128
   const told = JSON.stringify([data.hidden, data.front])
   if (told !== legend.state) Object.assign(legend, { state: told, hidden: new Set(data.hidden), front: data.front })
-  const entries = data.entries.map(entry => ({ ...entry, colour: isDark && entry.colour === "#0072B2" ? "#3A9BDC" : entry.colour }))
+  const replaced = data.colours[isDark ? "dark" : "light"]
+  const entries = data.entries.map(entry => ({ ...entry, colour: replaced[entry.colour] ?? entry.colour }))
   const look = JSON.stringify([entries, data.hint])
   if (look !== legend.look) {
     Object.assign(legend, { look, entries, hint: data.hint })

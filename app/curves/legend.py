@@ -9,6 +9,7 @@ import streamlit as st
 
 from app.curves.grouping import Entry
 from app.shared.live_chart import Legend
+from app.theme import REPLACED
 
 KEY = "curves_legend"
 HINT = "Click a swatch to hide or show a curve; click a name to bring it to the front."
@@ -34,4 +35,6 @@ def show(entries: Sequence[Entry], notes: Sequence[str], chosen: Legend, on_chan
         {"key": entry.key, "label": entry.label, "note": note, "colour": entry.colour, "dash": entry.dash}
         for entry, note in zip(entries, notes, strict=True)
     ]
-    _legend(key=KEY, data={"entries": lines, "hint": HINT, **chosen._asdict()}, on_state_change=report)
+    _legend(
+        key=KEY, data={"entries": lines, "hint": HINT, "colours": REPLACED} | chosen._asdict(), on_state_change=report
+    )

@@ -57,11 +57,11 @@ def show_example(example: StoredExample) -> None:
 def show_answers(store: Store, example: StoredExample) -> None:
     """Show completions and predictions of all runs, each with a link to its step or evaluation."""
     runs = {run.id: run for run in data.list_run_heads()}
-    st.subheader("Completions", anchor=False, help="Sampled in training on this example.")
+    st.header("Completions", anchor=False, help="Sampled in training on this example.")
     limit = _wanted("completions", example.id)
     sampled = list_completions(store, None, example_id=example.id, limit=limit + 1)
     _list([RunAnswer(row.run_id, row) for row in sampled], runs, limit, "completions", example.id)
-    st.subheader("Predictions", anchor=False, help="Answers in probes and evaluations; they are not used in training.")
+    st.header("Predictions", anchor=False, help="Answers in probes and evaluations; they are not used in training.")
     limit = _wanted("predictions", example.id)
     predicted = list_predictions_of_example(store, example.id, limit=limit + 1)
     _list([RunAnswer(*each) for each in predicted], runs, limit, "predictions", example.id)

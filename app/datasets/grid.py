@@ -83,8 +83,9 @@ def pictures(example: StoredExample) -> str:
     if not example.images:
         return '<span class="eg-none">no image</span>'
     more = f'<span class="eg-more">+{len(example.images) - 1}</span>' if len(example.images) > 1 else ""
-    return f'<span class="eg-frame">{image(example.images[0], example.question)}{more}</span>'
+    return f'<span class="eg-frame">{image(example.images[0])}{more}</span>'
 
 
-def image(sha256: str, alt: str) -> str:
-    return f'<img class="eg-image" loading="lazy" src="{visible(links.image(sha256))}" alt="{visible(alt[:QUESTION])}">'
+def image(sha256: str) -> str:
+    """Return an image that stands beside its question, as inert HTML."""
+    return f'<img class="eg-image" loading="lazy" src="{visible(links.image(sha256))}" alt="Image of the question">'

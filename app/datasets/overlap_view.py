@@ -100,7 +100,7 @@ def _numbers(compared: Overlap, same: np.ndarray, examples: int, hit: int) -> No
 
 
 def _accuracy(store: Store, benchmark: IndexRow, pictures: Pictures, ids: np.ndarray) -> None:
-    st.subheader("Accuracy without shared images", anchor=False)
+    st.header("Accuracy without shared images", anchor=False)
     tests = list_verdicts(store, benchmark.dataset or "", benchmark.split)
     if not tests:
         st.caption("No run has been tested on this benchmark yet.")
@@ -146,7 +146,7 @@ def _difference(everything: Score, clean: Score) -> str:
 def _pairs(
     store: Store, training: Pictures, benchmark: Pictures, compared: Overlap, places: np.ndarray, link: Link
 ) -> None:
-    st.subheader("Side by side", anchor=False)
+    st.header("Side by side", anchor=False)
     if not len(places):
         st.caption("No indexed benchmark image matches one of the training set within this number of bits.")
         return
@@ -175,6 +175,6 @@ def _pairs(
 def _side(example: StoredExample, sha256: str, link: str) -> str:
     return (
         f'<a class="eg-side" target="_self" href="{visible(link)}">'
-        f'<span class="eg-frame">{image(sha256, example.question)}</span>'
+        f'<span class="eg-frame">{image(sha256)}</span>'
         f"<span>{excerpt(example.question, 80)}</span></a>"
     )

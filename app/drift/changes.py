@@ -64,7 +64,7 @@ def find_changes(store: Store, evaluations: tuple[int, ...], _reading: PairedAns
 def show(evaluations: tuple[int, ...], names: Sequence[str], reading: PairedAnswers) -> None:
     change = find_changes(data.reader(), evaluations, reading)
     columns = [*names, "Reference"] if change.has_reference else list(names)
-    st.subheader("Distinctive phrases", anchor=False, help=LOG_ODDS)
+    st.header("Distinctive phrases", anchor=False, help=LOG_ODDS)
     length = st.segmented_control(
         "Phrase length", list(LENGTHS), default=1, key="drift.words", required=True, format_func=LENGTHS.__getitem__
     )
@@ -73,19 +73,23 @@ def show(evaluations: tuple[int, ...], names: Sequence[str], reading: PairedAnsw
             with st.container(border=True):
                 st.markdown(f"**More common in {format.literal(name)}**")
                 if phrases:
-                    st.html(table(("", "z", *(f"of {each}" for each in names[1::-1])), [_line(one) for one in phrases]))
+                    st.html(
+                        table(
+                            ("Phrase", "z", *(f"of {each}" for each in names[1::-1])), [_line(one) for one in phrases]
+                        )
+                    )
                 else:
                     st.caption("No distinctive phrases.")
     st.caption("Shares of texts that contain the phrase, without tags. Click a phrase to see its questions.")
     n = len(reading.shared.example_id)
-    st.subheader(
+    st.header(
         "Structure", anchor=False, help="Each row counts a text pattern exactly as stated; it does not judge meaning."
     )
-    st.html(table(("", *columns), _structure(change.forms, n)))
-    st.subheader("Repetition", anchor=False)
-    st.html(table(("", *columns), _repetition(change.forms)))
-    st.subheader("Openings, closings and most frequent phrases", anchor=False)
-    st.html(table(("", *columns), _ends(change)))
+    st.html(table(("Pattern", *columns), _structure(change.forms, n)))
+    st.header("Repetition", anchor=False)
+    st.html(table(("Measure", *columns), _repetition(change.forms)))
+    st.header("Openings, closings and most frequent phrases", anchor=False)
+    st.html(table(("Part", *columns), _ends(change)))
 
 
 def _line(one: Phrase) -> tuple[str, ...]:

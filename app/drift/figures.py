@@ -62,7 +62,7 @@ def similarity_chart(runs: Sequence[Trained], levels: Mapping[str, float]) -> go
             yanchor="bottom",
             text=escape_label(f"{name} {level:.2f}"),
             showarrow=False,
-            font={"color": GREY, "size": 11},
+            font={"size": 11},
         )
     for line in figure.data:
         if line.line.dash == "dot":
@@ -90,7 +90,7 @@ def accuracy_plane(runs: Sequence[tuple[Path, str]], levels: Mapping[str, float]
                 y=[path.accuracy[i] for i in labelled],
                 text=[str(path.steps[i]) for i in labelled],
                 textposition="middle right",
-                textfont={"size": 10, "color": color},
+                textfont={"size": 10},
                 hoverinfo="skip",
             )
         )
@@ -105,7 +105,7 @@ def accuracy_plane(runs: Sequence[tuple[Path, str]], levels: Mapping[str, float]
             textangle=-90,
             text=escape_label(f"{name} {level:.2f}"),
             showarrow=False,
-            font={"color": GREY, "size": 11},
+            font={"size": 11},
         )
     return figure.update_layout(height=340)
 
@@ -120,7 +120,7 @@ def scatter(
     figure = go.Figure()
     shades = np.concatenate([cloud.shade for cloud in clouds if cloud.shade is not None] or [np.zeros(1)])
     for number, cloud in enumerate(clouds):
-        marker = {"size": 6, "opacity": 0.75, "symbol": SYMBOLS[number % len(SYMBOLS)], "color": cloud.color}
+        marker = {"size": 6, "symbol": SYMBOLS[number % len(SYMBOLS)], "color": cloud.color}
         if cloud.shade is not None:
             bounds = {"cmin": float(np.nanmin(shades)), "cmax": float(np.nanmax(shades)), "showscale": number == 0}
             bar = {"title": {"text": escape_label(shaded)}, "thickness": 12}
@@ -143,7 +143,7 @@ def scatter(
             x=references[:, 0],
             y=references[:, 1],
             mode="markers",
-            marker={"color": GREY, "size": 7, "opacity": 0.6, "symbol": "circle-open", "line": {"width": 1}},
+            marker={"color": GREY, "size": 7, "symbol": "circle-open", "line": {"width": 1}},
             hovertemplate="reference<extra></extra>",
         )
     )

@@ -18,14 +18,16 @@ STYLE = Path(__file__).with_name("drift.css")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, name: str = "") -> str:
-    """Return an HTML table; `head` is text, cells are inert HTML, `name` is a CSS class."""
+    """Return an HTML table; `head` is text, cells are inert HTML, each row's first names it, `name` is a CSS class."""
     looks = [_look([row[place] for row in rows]) for place in range(len(head))]
-    lines = [
-        "<tr>" + "".join(f"<td{look}>{cell}</td>" for cell, look in zip(row, looks, strict=True)) + "</tr>"
-        for row in rows
-    ]
+    lines = [_line(row, looks) for row in rows]
     titles = "".join(f'<th scope="col"{look}>{visible(text)}</th>' for text, look in zip(head, looks, strict=True))
     return f'<div class="dr-wide"><table class="dr {name}"><tr>{titles}</tr>{"".join(lines)}</table></div>'
+
+
+def _line(row: Sequence[str], looks: Sequence[str]) -> str:
+    first, *rest = (f"{look}>{cell}" for cell, look in zip(row, looks, strict=True))
+    return f'<tr><th scope="row"{first}</th>' + "".join(f"<td{each}</td>" for each in rest) + "</tr>"
 
 
 def _look(cells: Sequence[str]) -> str:

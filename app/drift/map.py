@@ -15,6 +15,7 @@ from app.drift.map_list import selected_texts
 from app.drift.projection import Axes
 from app.shared import data, format
 from app.shared.figures import BLUE, GREY, ORANGE
+from app.theme import readable, write
 from store.db.engine import Store
 from store.db.rows import RunRow
 from store.embeddings import EncoderRow
@@ -55,16 +56,21 @@ def _map(store: Store, runs: Sequence[RunRow], encoder: EncoderRow) -> None:
     figure = scatter(clouds, _references(drift, axes), axes.explained, shaded=str(shade).lower(), dark=is_dark)
     alt = f"Map of {len(sample)} traces of {', '.join(run.name for run in runs)} on two principal axes"
     event: Any = st.plotly_chart(
-        figure, key=f"{CHART}.{kind}", on_select="rerun", selection_mode=("box", "lasso", "points"), alt=alt
+        write(figure), key=f"{CHART}.{kind}", on_select="rerun", selection_mode=("box", "lasso", "points"), alt=alt
     )
     st.caption(_caption(drift, encoder, len(sample), len(rows)))
     # Ids, since the selection may be older than the latest answers.
     ids = [id for point in event.selection.points if (id := _prediction_id(point)) is not None]
     chosen = np.flatnonzero(np.isin(drift.answers.prediction_id, ids))
+    words = st.text_input("Find texts", key="drift.map.words", placeholder="a word or part of a text", width=320)
+    if not len(chosen) and words:
+        chosen = sample[[words.casefold() in drift.texts[place].casefold() for place in drift.place[sample]]]
     if len(chosen):
         selected_texts(store, runs, drift, chosen)
+    elif words:
+        st.caption("No text on the map contains these words.")
     else:
-        st.caption("Drag a box or a lasso over points to read their texts.")
+        st.caption("Drag a box or a lasso over points, or find texts by their words, to read them.")
 
 
 def _caption(drift: Drift, encoder: EncoderRow, sample_size: int, total: int) -> str:
@@ -89,11 +95,15 @@ def _clouds(drift: Drift, axes: Axes, runs: Sequence[RunRow], rows: Ints, shade:
     answers, points = drift.answers, projection.project(axes, drift.vectors[drift.text_index[rows]])
     color = colors(runs)
     values = {"Step": answers.step.astype(float), "Length": answers.tokens}.get(shade)
-    parts = [(run.name, color[run.id], answers.run_id[rows] == run.id) for run in runs]
+    parts = [(run.name, readable(color[run.id]), answers.run_id[rows] == run.id) for run in runs]
     if shade == "Correctness":
         correct = answers.correct[rows]
         unknown = np.isnan(correct)
-        parts = [("right", BLUE, correct == 1), ("wrong", ORANGE, correct == 0), ("not judged", GREY, unknown)]
+        parts = [
+            ("right", readable(BLUE), correct == 1),
+            ("wrong", readable(ORANGE), correct == 0),
+            ("not judged", GREY, unknown),
+        ]
     names = {run.id: run.name for run in runs}
     labels = np.array([_words(drift, names, row) for row in rows.tolist()])
     return [

@@ -245,7 +245,7 @@ def question_list(names: Sequence[str], reading: PairedAnswers, ids: Sequence[in
         rows.append((marker + link, picture, f"{excerpt(one.question, 80)}{_truth(one)}", *sides))
     with st.container(key="drift-list"):
         st.markdown(f"**Questions {start + 1} to {start + len(rows)}**")
-        st.html(table(("", "", "Question", *names), rows, name="dr-list"))
+        st.html(table(("No.", "Image", "Question", *names), rows, name="dr-list"))
 
 
 def _truth(example: StoredExample) -> str:

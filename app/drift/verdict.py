@@ -29,7 +29,7 @@ def show(sides: Sequence[Side], names: Sequence[str], verdict: Verdict, reading:
     verdict_text = drift.sentence(verdict, *names[:2], has_references=any(reading.references)).replace("-", "−")
     st.markdown(f"**{format.literal(verdict_text)}**", help=HELP)
     measure = f"Similarity ({reading.encoder})" if reading.encoder else "Similarity"
-    head = ("", "Exact match", measure, "Well-formed", "Steps", "Tokens")
+    head = ("Side", "Exact match", measure, "Well-formed", "Steps", "Tokens")
     rows = [
         (
             visible(name),

@@ -115,10 +115,10 @@ def _y_axis(row: Row, low: float, high: float) -> dict[str, object]:
 
 
 def _heading(row: Row) -> str:
-    """Return the title and the curves' names in their colours, as a legend that needs no extra space."""
+    """Return the title and the curves' names behind their colours, as a legend that needs no extra space."""
     marker = "▪" if row.kind.startswith("stacked") else "━"
     names = [
-        f'<span style="color:{curve.color}">{marker} {escape_label(curve.name)}</span>'
+        f'<span style="color:{curve.color}">{marker}</span> {escape_label(curve.name)}'
         for curve in row.curves
         if not curve.dotted
     ]
@@ -211,7 +211,7 @@ def _flags(figure: go.Figure, marks: Sequence[Mark], cursor: float | None) -> No
         figure.add_shape(type="line", xref="x", yref="paper", x0=x, x1=x, y0=0, y1=1, line=line, layer="below")
     for level, mark in enumerate(marks):
         figure.add_annotation(
-            text=f"⚑ {escape_label(mark.sign)}",
+            text=f'<span style="color:{mark.color}">⚑</span> {escape_label(mark.sign)}',
             hovertext=escape_label(mark.text),
             xref="x",
             yref="paper",
@@ -221,5 +221,4 @@ def _flags(figure: go.Figure, marks: Sequence[Mark], cursor: float | None) -> No
             xanchor="left",
             yanchor="bottom",
             yshift=FIRST_FLAG + FLAG_PIXELS * level,
-            font={"color": mark.color},
         )

@@ -136,5 +136,5 @@ def _link(run: RunDetail, step: int, label: str, row: StoredCompletion | None = 
 STYLE = (
     "<style>.em-quote{font-family:var(--st-code-font,monospace);font-size:.78rem;line-height:1.45;"
     "overflow-wrap:anywhere;border-left:3px solid var(--st-border-color,#d5dae2);padding:.1rem .5rem}"
-    ".em-quote span{display:block;opacity:.7;font-family:var(--st-font)}</style>"
+    ".em-quote span{display:block;opacity:.8;font-family:var(--st-font)}</style>"
 )

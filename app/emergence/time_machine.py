@@ -67,8 +67,12 @@ def label(example: StoredExample, panel_example: PanelExample) -> str:
 
 def strip(answers: list[StoredPrediction]) -> str:
     """Return one cell per evaluation with its answer."""
-    cells = "".join(f'<span title="step {one.step}">{chip(one)}</span>' for one in answers)
-    return f'<div class="tv-answers" role="img" aria-label="answers by step">{cells}</div>'
+    cells = "".join(
+        f'<span role="listitem" title="step {one.step}"><span class="tv-unseen">step {one.step}: </span>'
+        f"{chip(one) or 'not judged'}</span>"
+        for one in answers
+    )
+    return f'<div class="tv-answers" role="list" aria-label="Answers by step">{cells}</div>'
 
 
 def show(example: StoredExample, now: StoredPrediction, before: StoredPrediction | None, has: Contents) -> None:

@@ -31,16 +31,21 @@ def table_html(words: list[Word], last: int) -> str:
     """Return one row per word, with darker cells for larger shares. `last` is the last step."""
     rows = "".join(_row(one, last) for one in words)
     style = (
-        "<style>.vo{width:100%;border-collapse:collapse;font-size:.85rem}.vo td{padding:1px 6px;border:0}"
+        "<style>.vo{width:100%;border-collapse:collapse;font-size:.85rem}"
+        ".vo :is(td,th){padding:1px 6px;border:0;text-align:left;font-weight:400}"
+        ".vo thead th{font-size:.75rem;opacity:.8}"
         ".vo .vo-strip{display:flex;gap:1px;height:16px}.vo .vo-strip i{flex:1;background:#0072B2;min-width:4px}"
-        ".vo .vo-n{text-align:right;white-space:nowrap;opacity:.75}</style>"
+        ".vo .vo-n{text-align:right;white-space:nowrap;opacity:.8}</style>"
     )
-    return f'{style}<table class="vo">{rows}</table>'
+    names = ("Word", "Share of texts over training", "First and last")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    return f'{style}<table class="vo"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
 def _row(word: Word, last: int) -> str:
     cells = "".join(f'<i style="opacity:{max(0.04, share):.2f}" title="{share:.0%}"></i>' for share in word.shares)
-    alt = f"share of texts from the first step to step {last}"
-    strip = f'<div class="vo-strip" role="img" aria-label="{alt}">{cells}</div>'
     ends = f"{word.shares[0]:.0%} → {word.shares[-1]:.0%}"
-    return f'<tr><td>{visible(word.word)}</td><td style="width:60%">{strip}</td><td class="vo-n">{ends}</td></tr>'
+    alt = f"{ends} from the first step to step {last}, at most {max(word.shares):.0%}"
+    strip = f'<div class="vo-strip" role="img" aria-label="{alt}">{cells}</div>'
+    rest = f'<td style="width:60%">{strip}</td><td class="vo-n">{ends}</td>'
+    return f'<tr><th scope="row">{visible(word.word)}</th>{rest}</tr>'

@@ -76,7 +76,7 @@ def _changes(scores: Sequence[StepScores]) -> None:
     if not changes:
         st.info("No advantage changes: within every group, order and distances stay the same.", icon=":material/info:")
         return
-    st.subheader("Largest changes", anchor=False)
+    st.header("Largest changes", anchor=False)
     rows = [
         {
             "trace": links.page("traces", completion=change.id),

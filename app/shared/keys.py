@@ -27,13 +27,27 @@ SHORTCUTS = {
 _keys = st.components.v2.component(
     "keys", html="<span hidden></span>", js=Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 )
+# Speech input and screen readers send single keys, so users can turn them off; their browser remembers it.
+_memory = st.components.v2.component(
+    "keys_memory",
+    html="<span hidden></span>",
+    js="""export default function ({ data, setTriggerValue }) {
+      if (data.off !== null) window.localStorage.setItem("vr1zKeys", data.off ? "off" : "on")
+      else if (window.localStorage.getItem("vr1zKeys") === "off") setTriggerValue("off", true)
+    }""",
+)
+OFF = "keys.off"
+
+
+def shortcut(key: str) -> str | None:
+    """Return the shortcut of a button; None if the user has turned single keys off."""
+    return None if st.session_state.get(OFF) else key
 
 
 def pressed(keys: Sequence[str], *, key: str) -> str | None:
     """Return the key (a KeyboardEvent name among `keys`) that caused this rerun, if any."""
-    pressed_key: str | None = _keys(
-        key=key, data={"keys": list(keys)}, on_pressed_change=lambda: None, height=1
-    ).pressed
+    wanted = [each for each in keys if shortcut(each)]
+    pressed_key: str | None = _keys(key=key, data={"keys": wanted}, on_pressed_change=lambda: None, height=1).pressed
     return pressed_key
 
 
@@ -44,6 +58,11 @@ def shortcuts_button() -> None:
     )
     if pressed(["?"], key="keys_sheet.key") == "?" or is_clicked:
         _shortcuts_dialog()
+    _memory(key="keys_memory", data={"off": st.session_state.get(OFF)}, on_off_change=_turn_off, height=1)
+
+
+def _turn_off() -> None:
+    st.session_state[OFF] = True
 
 
 @st.dialog("Keyboard shortcuts")
@@ -51,3 +70,7 @@ def _shortcuts_dialog() -> None:
     for place, shortcuts in SHORTCUTS.items():
         st.markdown(f"**{place}**")
         st.table({f"`{key}`": effect for key, effect in shortcuts.items()}, border="horizontal")
+    is_off = bool(st.session_state.get(OFF))
+    if st.toggle("Single-key shortcuts", not is_off, help="Turn them off if speech input triggers them.") == is_off:
+        st.session_state[OFF] = not is_off
+        st.rerun()

@@ -9,12 +9,22 @@ const CONFIG = {
 }
 const DOUBLE_CLICK = 320 // milliseconds, slightly more than plotly.js waits for a second click
 const PRINTED = { text: "#1a1a1a", grid: "#d9d9d9", paper: "#ffffff", font: "Arial, Helvetica, sans-serif", scale: 3 }
+const ICONS = {
+  left: { width: 24, height: 24, path: "M15.5 4 7.5 12l8 8 1.5-1.5L10.5 12 17 5.5z" },
+  right: { width: 24, height: 24, path: "M8.5 4 7 5.5 13.5 12 7 18.5 8.5 20l8-8z" },
+  table: { width: 24, height: 24, path: "M3 4h18v16H3zm2 5v3h6V9zm8 0v3h6V9zm-8 5v4h6v-4zm8 0v4h6v-4z" },
+}
 const charts = new WeakMap()
 
-// Okabe and Ito's blue is too dark for a dark page.
-function readable(figure, token) {
+const channels = colour => [1, 3, 5].map(at => parseInt(colour.slice(at, at + 2), 16)).join()
+
+// Some colours are too faint in one of the themes.
+function readable(figure, token, colours) {
   const isDark = parseInt(token("background-color").slice(1, 3), 16) < 128
-  return isDark ? figure.replaceAll("#0072B2", "#3A9BDC").replaceAll("rgba(0,114,178,", "rgba(58,155,220,") : figure
+  return Object.entries(colours[isDark ? "dark" : "light"]).reduce(
+    (text, [from, to]) => text.replaceAll(from, to).replaceAll(`rgba(${channels(from)},`, `rgba(${channels(to)},`),
+    figure
+  )
 }
 
 function themed(layout, token) {
@@ -23,7 +33,7 @@ function themed(layout, token) {
   layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)"
   layout.font = { family: token("font"), size: 12, color: text }
   layout.hoverlabel = { bgcolor: token("secondary-background-color"), bordercolor: grid, font: { color: text } }
-  layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: token("border-color"), activecolor: text }
+  layout.modebar = { bgcolor: token("background-color"), color: text, activecolor: token("primary-color") }
   for (const name of axes(layout)) Object.assign(layout[name], { gridcolor: grid, linecolor: grid, automargin: true })
   return layout
 }
@@ -42,6 +52,20 @@ function save(Plotly, element, format, filename) {
   return Plotly.downloadImage({ data: element.data, layout }, { format, filename, ...size })
 }
 
+// Shows another part of the x axis: `by` widths further to the right, `wide` times as wide. Dragging does the same.
+function look(Plotly, element, by, wide) {
+  const [lo, hi] = element.layout.xaxis.range
+  const middle = (lo + hi) / 2 + by * (hi - lo)
+  const half = (wide * (hi - lo)) / 2
+  return Plotly.relayout(element, { "xaxis.range[0]": middle - half, "xaxis.range[1]": middle + half })
+}
+
+function toggleValues(element) {
+  const chart = charts.get(element)
+  chart.values.hidden = !chart.values.hidden
+  if (!chart.values.hidden) chart.list()
+}
+
 // Created once per chart: if any object of the configuration changes, react creates a new plot and loses the zoom.
 function configuration(Plotly, { filename, zooms }) {
   const button = (format, icon) => ({
@@ -50,7 +74,21 @@ function configuration(Plotly, { filename, zooms }) {
     icon,
     click: element => save(Plotly, element, format, filename),
   })
-  const buttons = [button("png", Plotly.Icons.camera), button("svg", Plotly.Icons.disk)]
+  const view = (name, title, icon, by, wide) => ({
+    name,
+    title,
+    icon,
+    click: element => look(Plotly, element, by, wide),
+  })
+  const buttons = [
+    view("closer", "Show half the range", Plotly.Icons.zoom_plus, 0, 0.5),
+    view("wider", "Show twice the range", Plotly.Icons.zoom_minus, 0, 2),
+    view("left", "Move left", ICONS.left, -0.5, 1),
+    view("right", "Move right", ICONS.right, 0.5, 1),
+    button("png", Plotly.Icons.camera),
+    button("svg", Plotly.Icons.disk),
+    { name: "values", title: "Show or hide the values as a table", icon: ICONS.table, click: toggleValues },
+  ]
   return { ...CONFIG, modeBarButtonsToAdd: buttons, doubleClick: zooms ? "autosize" : CONFIG.doubleClick }
 }
 
@@ -141,6 +179,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
   element.style.height = `${data.height}px`
   const chart = charts.get(element) ?? {}
   chart.report = setTriggerValue
+  chart.values = parentElement.querySelector(".live-chart-values")
+  const choose = ({ x, curve }) => chart.report("point", { x, curve: curve.name, key: curve.meta?.key ?? null })
+  chart.list = () => listValues(element, chart.values, data.alt, data.clicks && !data.follows ? choose : null)
   charts.set(element, chart)
   const told = JSON.stringify(data.follows)
   if (told !== chart.told) {
@@ -151,7 +192,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   const style = getComputedStyle(element)
   const token = name => style.getPropertyValue(`--st-${name}`).trim()
-  const text = readable(data.figure, token)
+  const text = readable(data.figure, token, data.colours)
   const look = [text, token("text-color"), token("border-color")].join()
   if (look === chart.look) return chart.leave
   chart.look = look
@@ -165,6 +206,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
         await Plotly.react(element, figure.data, themed(figure.layout, token), chart.config)
         if (!chart.observer) watch(element, Plotly, data)
         if (data.follows) highlight(element, null)
+        if (!chart.values.hidden) chart.list()
       })
     )
     .catch(error => {

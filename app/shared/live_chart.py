@@ -1,6 +1,7 @@
 """A Plotly chart that survives refreshes: zoom, pan and legend choices stay when the data change.
 
-Its two save buttons export the chart as PNG or SVG, named after the chart's key.
+Its buttons zoom and move the x axis without dragging, export the chart as PNG or SVG, named after the chart's key, and
+show its values as a table, in which a step can be chosen by keyboard.
 
 `st.plotly_chart` mounts a new chart whenever its data change. This one redraws in place, in the page's theme, with the
 plotly.js of the plotly package, which `python -m app` serves.
@@ -21,16 +22,18 @@ import streamlit as st
 from plotly.io.json import to_json_plotly
 
 from app.shared.links import Zoom
+from app.theme import REPLACED
 
 LIBRARY_ROUTE = "/api/plotly.min.js"
 _LIBRARY = f"{LIBRARY_ROUTE.removeprefix('/')}?v={version('plotly')}"
 _HERE = Path(__file__)
 _LOADER = _HERE.with_name("plotly_library.js").read_text(encoding="utf-8")
+_SCRIPTS = ("plotly_library.js", "live_chart_table.js", "live_chart.js")
 _chart = st.components.v2.component(
     "live_chart",
-    html='<div class="live-chart"></div>\n',
+    html='<div class="live-chart"></div><div class="live-chart-values" role="region" tabindex="0" hidden></div>\n',
     css=_HERE.with_suffix(".css").read_text(encoding="utf-8"),
-    js=_LOADER + _HERE.with_suffix(".js").read_text(encoding="utf-8"),
+    js="".join(_HERE.with_name(name).read_text(encoding="utf-8") for name in _SCRIPTS),
     isolate_styles=False,
 )
 _library = st.components.v2.component(
@@ -101,6 +104,8 @@ def live_chart(
             "library": _LIBRARY,
             "follows": None if legend is None else legend._asdict(),
             "zooms": on_zoom is not None,
+            "colours": REPLACED,
+            "clicks": on_click is not None,
         },
         on_point_change=report,
         on_range_change=report_range,

@@ -61,7 +61,7 @@ def _deviation(values: Sequence[float]) -> float:
     return math.sqrt(sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1))
 
 
-def head(row: Row, *, strongest: float | None = None, link: str | None = None) -> str:
+def head(row: Row, *, strongest: float | None = None) -> str:
     """Return the closed row as inert HTML; `strongest` is the largest absolute advantage of the group."""
     parts = []
     if isinstance(row, StoredCompletion) and row.advantage is not None:
@@ -80,10 +80,6 @@ def head(row: Row, *, strongest: float | None = None, link: str | None = None) -
         parts.append('<span class="tv-mark" title="Cut off at the token limit.">truncated</span>')
     if not row.wellformed:
         parts.append('<span class="tv-mark">malformed</span>')
-    if link:
-        parts.append(
-            f'<a class="tv-link" target="_self" href="{visible(link)}" title="Link to this trace">#{row.id}</a>'
-        )
     parts.append(f'<span class="tv-excerpt">{excerpt(row.text)}</span>')
     return f"<summary>{''.join(parts)}</summary>"
 
@@ -132,8 +128,10 @@ def trace_html(
     body_html = body(trace, limit=limit)
     name = "tv tv-chosen" if chosen else "tv"
     state = " open" if opened or chosen else ""
+    # Beside the summary, not in it: a control within a control is out of reach for screen readers.
+    own = "" if link is None else f'<a class="tv-link" target="_self" href="{visible(link)}">#{row.id}</a>'
     return (
-        f'<details class="{name}"{state}>{head(row, strongest=strongest, link=link)}{body_html.html}</details>',
+        f'<details class="{name}"{state}>{head(row, strongest=strongest)}{body_html.html}</details>{own}',
         body_html.hidden,
     )
 

@@ -22,7 +22,7 @@ MOST = 2
 def live() -> None:
     """Show the active runs, or say that there are none."""
     runs = [run for run in data.list_runs(open_only=True) if run.status in status.ACTIVE and run.broken is None]
-    st.subheader("Live on this machine", anchor=False)
+    st.header("Live on this machine", anchor=False)
     if not runs:
         st.caption("No active runs.")
         return

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app.shared import data, format, links
+from app.shared import data, format, keys, links
 from app.shared.example_parts import show_rest, show_truth
 from app.shared.trace_text import MOST_SHOWN, body, highlighted, visible
 from app.shared.trace_view import Row, chip
@@ -59,7 +59,14 @@ def _head(run: RunDetail, row: Row, ranked: Sequence[Row], example: StoredExampl
         st.space("stretch")
         _move("k", ":material/keyboard_arrow_up:", ranked[rank - 1] if rank else None)
         _move("j", ":material/keyboard_arrow_down:", ranked[rank + 1] if rank + 1 < len(ranked) else None)
-        st.button("All", icon=":material/grid_view:", key="inspect.g", shortcut="g", on_click=_leave, args=(run, row))
+        st.button(
+            "All",
+            icon=":material/grid_view:",
+            key="inspect.g",
+            shortcut=keys.shortcut("g"),
+            on_click=_leave,
+            args=(run, row),
+        )
         with st.popover("Copy", icon=":material/content_copy:"):
             _copies(run, row, example)
 
@@ -84,7 +91,7 @@ def _move(key: str, icon: str, to: Row | None) -> None:
     st.button(
         icon,
         key=f"inspect.{key}",
-        shortcut=key,
+        shortcut=keys.shortcut(key),
         disabled=to is None,
         help="Next better trace in the group" if key == "k" else "Next worse trace in the group",
         on_click=_go_to,
@@ -183,10 +190,15 @@ def reward_table(explanations: Sequence[Explained], recorded: dict[str, float | 
         contribution = "–" if explanation.value is None else f"{explanation.weight * explanation.value:.3g}"
         value = "–" if explanation.value is None else f"{explanation.value:.3g}"
         cells = (visible(explanation.name), f"{value} × {explanation.weight:.3g}", contribution, reason)
-        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        lines.append(_line(*cells))
     end = "–" if total is None else f"{total:.3g}"
-    lines.append(f"<tr><td><b>reward</b></td><td></td><td><b>{end}</b></td><td></td></tr>")
-    return f'<table class="tv-rewards"><tbody>{"".join(lines)}</tbody></table>'
+    lines.append(_line("<b>reward</b>", "", f"<b>{end}</b>", ""))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Component", "Value × weight", "Reward", "Reason"))
+    return f'<table class="tv-rewards"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+
+
+def _line(name: str, *cells: str) -> str:
+    return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
 
 def _remarks(store: Store, row: Row) -> None:

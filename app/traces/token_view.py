@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -23,9 +23,10 @@ from store.runs import get_run
 
 MOST_TOKENS = 2000
 """Maximum number of tokens shown; browsers lay out more of them slowly."""
-STRONGEST = 0.65
+STRONGEST = 0.5
 """Opacity of the strongest colour, on which text is readable in both themes."""
 BLUE, ORANGE = "86, 180, 233", "213, 94, 0"
+NUMBERS = ("probability", "at start", "change (nats)", "entropy (nats)")
 INVISIBLE = "◌"
 """Shown for a token that adds no character: the end token, or part of a character."""
 
@@ -84,7 +85,15 @@ def _strip(run: RunDetail, row: StoredCompletion, tokens: StoredTokens) -> None:
         )
         st.caption(_weights(row, tokens), width="content")
     opened = trace.opening(run.prompt or "")
-    st.html(strip(row.text, tokens.tokens, str(by), len(opened) if row.text.startswith(opened) else 0))
+    start = len(opened) if row.text.startswith(opened) else 0
+    st.html(strip(row.text, tokens.tokens, str(by), start))
+    with st.expander("Tokens as a table", type="compact"):
+        st.dataframe(
+            listed(row.text, tokens.tokens, start),
+            hide_index=True,
+            column_config={name: st.column_config.NumberColumn(format="%.3g") for name in NUMBERS},
+            alt="Each token with its probability, the change of its log-probability, and its entropy",
+        )
 
 
 def _weights(row: StoredCompletion, tokens: StoredTokens) -> str:
@@ -109,6 +118,16 @@ def strip(text: str, tokens: TokenRow, by: str, opened: int = 0) -> str:
     bar = ", ".join(_colour(share) for share in ((-1.0, 0.0, 1.0) if by == "Change" else (0.0, 1.0)))
     legend = f'{colouring.low}<i style="background: linear-gradient(90deg, {bar})"></i>{colouring.high}'
     return f'<div class="tk-legend" title="{colouring.help}">{legend}</div><div class="tk">{"".join(spans)}</div>{rest}'
+
+
+def listed(text: str, tokens: TokenRow, opened: int = 0) -> dict[str, list[Any]]:
+    """Return the tokens and their numbers by column."""
+    shown = range(min(len(tokens.ends), MOST_TOKENS))
+    starts = (opened, *tokens.ends)
+    chances = [[None if p is None else math.exp(min(0.0, p)) for p in each] for each in (tokens.logp, tokens.base_logp)]
+    columns = (*chances, [_change(tokens, i) for i in shown], tokens.entropy)
+    words = [text[starts[i] : tokens.ends[i]].encode(errors="replace").decode() or INVISIBLE for i in shown]
+    return {"token": words} | {name: list(each)[: len(shown)] for name, each in zip(NUMBERS, columns, strict=True)}
 
 
 def _token(text: str, tokens: TokenRow, i: int, colouring: Colouring) -> str:

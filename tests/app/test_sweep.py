@@ -139,8 +139,9 @@ def test_figures_draw_every_run_and_leave_pairs_without_runs_empty() -> None:
     points = [trace for trace in drawn.data if trace.customdata is not None]
     assert sorted(id for trace in points for id in trace.customdata) == [0, 1, 2]
     assert "<b>a" not in drawn.to_json().replace("<b>%{text}", "")
-    (cells,) = figures.heat_map(sweep, ("beta", beta), ("schedule", schedule), lower=False).data
+    cells, texts = figures.heat_map(sweep, ("beta", beta), ("schedule", schedule), lower=False).data
     assert [list(row) for row in cells.z] == [[0.5, None], [None, 0.9]] and cells.text[0][0] == "0.500<br>n = 2"
+    assert set(texts.textfont.color) == {"#ffffff", "#000000"}, "each text has the colour that is readable on its cell"
     lines, places = figures.parallel(sweep, {"beta": beta, "schedule": schedule}, lower=False)
     assert len(lines.data) == 3 and all(len(each) == 3 for each in places.values())
     assert places[2] == [1.0, 1.0, 1.0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,16 +12,11 @@ from sqlalchemy import text
 
 from scripts import browsing
 from scripts.browsing import goto, no_exception, wait_until_idle
-from store.datasets import begin_index, fail_index
-from store.db.engine import Store, open_store
-from store.experiments import add_to_experiment, create_experiment, list_experiments
-from store.jobs import add_job, beat_job, start_job, upsert_worker
-from store.notes import note_trace, tag_traces
 from store.runs import add_tag, list_runs
 from store.surroundings.code import Source, add_code
 from store.views import save_view
-from tests.compared import compare_database
-from tests.seeded import ELSEWHERE, find, seed_database
+from tests import visited
+from tests.visited import PAGES, address_of
 
 pytestmark = pytest.mark.e2e
 
@@ -47,53 +41,6 @@ COLUMNS = {
     "worker": ("host",),
     "checkpoint": ("path",),
 }
-PAGES = (
-    "",
-    "run",
-    "run?tab=Evaluations",
-    "run?tab=Machine",
-    "run?tab=Configuration",
-    "run?tab=Log",
-    "run?tab=Events",
-    "traces",
-    "traces?view=Predictions",
-    "traces?completion=1",
-    "traces?prediction=1",
-    "find",
-    "rewards",
-    "rewards?view=A+whole+run",
-    "emergence",
-    "emergence?run=ONE&with=OTHER",
-    "launch",
-    "launch?clone=ONE",
-    "curves",
-    "curves?runs=ONE,OTHER",
-    "compare",
-    "compare?runs=ONE,OTHER",
-    "curves?group=-",
-    "curves?runs=ONE,OTHER&numbers=Reward&wide=Reward",
-    "sweep",
-    "sweep?runs=ONE,OTHER&picture=Scatter",
-    "sweep?picture=Heat+map",
-    "drift",
-    "drift?runs=ONE,OTHER",
-    "drift?runs=ONE,OTHER&view=Over+training",
-    "drift?runs=ONE,OTHER&view=Map",
-    "drift?runs=ONE,OTHER&view=What+changed",
-    "datasets",
-    "datasets?view=Overlap",
-    "datasets?view=Seen+by+base+models",
-    "system",
-    "tour",
-    "record",
-    "compare?experiment=OPEN",
-    "curves?experiment=OPEN",
-    "run?run=RUNNING",
-    "run?run=WAITING",
-    "run?run=FAILED",
-    "traces?run=RUNNING",
-    "emergence?run=RUNNING",
-)
 WITHOUT = ("launch", "tour", "record")
 """Pages that show nothing from outside."""
 MARKUP = (
@@ -102,8 +49,6 @@ MARKUP = (
 )
 OFFERS = ("[role='combobox']", "[data-testid='stPopover'] button")
 """What opens a list, or a form, over the page."""
-STATES = {"RUNNING": "running", "WAITING": "queued", "FAILED": "out_of_memory"}
-"""Names in PAGES of runs that have not finished."""
 CHARTS = 3
 """Charts of each page whose points are looked at."""
 
@@ -111,10 +56,7 @@ CHARTS = 3
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Server]:
     folder = tmp_path_factory.mktemp("hostile")
-    seed_database(folder / "test.db")
-    store = open_store(str(folder / "test.db"))
-    add_open_work(store)
-    compare_database(folder / "test.db", seeds=(0, 1), n=8)
+    store = visited.fill(folder / "test.db", benchmark=HOSTILE)
     for run in list_runs(store):
         add_tag(store, run.id, f"tag{HOSTILE}"[:100])
         add_code(store, run.id, Source(f"0{HOSTILE}", (f"file{HOSTILE}",), f"+{HOSTILE}"))
@@ -132,34 +74,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Serve
     store.close()
     with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
         yield server
-
-
-def add_open_work(store: Store) -> None:
-    """An experiment whose runs run, wait and failed; an evaluation and an index at work, and one that failed."""
-    runs = {run.status: run for run in list_runs(store)}
-    made = create_experiment(store, name="open", matrix={})
-    for state in STATES.values():
-        add_to_experiment(store, made.id, runs[state].id, "arm")
-    here = {"host": ELSEWHERE, "boot_id": "b", "pid": 7, "pid_started": 1.0}
-    upsert_worker(store, **here)
-    job = add_job(store, find(store, "shapes-sft").id, "evaluate", {"benchmark": HOSTILE})
-    start_job(store, job.id, **here, log_path=None)
-    beat_job(store, job.id, "answering", 1, 8)
-    begin_index(store, name="folder", path="at work", split="train", limit=9, **here)
-    fail_index(store, begin_index(store, name="folder", path="x", split="test", limit=9, **here), "It broke.")
-    tag_traces(store, "completion", [1], "read")
-    note_trace(store, "completion", 1, "read")
-
-
-def address_of(server: browsing.Server, page: str) -> str:
-    """Return a page's address with the uids of the runs and of the experiment that it names."""
-    store = open_store(server.database, readonly=True)
-    uids = {run.status: run.uid for run in list_runs(store)}
-    one, other = [run.uid for run in list_runs(store) if run.method == "grpo" and run.lora_rank == 32][:2]
-    names = {"ONE": one, "OTHER": other} | {name: uids[state] for name, state in STATES.items()}
-    names["OPEN"] = next(each.uid for each in list_experiments(store) if each.name.startswith("open"))
-    store.close()
-    return f"{server.url}/{re.sub('|'.join(names), lambda found: names[found[0]], page)}"
 
 
 def test_every_page_is_visited() -> None:

@@ -114,7 +114,7 @@ def empty_frames(block: Any) -> Iterator[str]:
             yield from empty_frames(child)
     heading = None
     for child in children:
-        is_heading = getattr(child, "type", "") in ("subheader", "title")
+        is_heading = getattr(child, "type", "") in ("header", "title")
         if is_heading and heading is not None:
             yield heading
         heading = child.value if is_heading else None

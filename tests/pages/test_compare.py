@@ -26,7 +26,7 @@ def htmls(app: AppTest) -> str:
 
 
 def words(app: AppTest) -> str:
-    elements = (*app.title, *app.caption, *app.text, *app.info, *app.error, *app.subheader, *app.markdown)
+    elements = (*app.title, *app.caption, *app.text, *app.info, *app.error, *app.header, *app.markdown)
     return "\n".join(element.value for element in elements)
 
 
@@ -43,7 +43,7 @@ def test_the_three_tables_with_measured_and_reported_rows(empty_store: Store, op
     compared.fill(empty_store, compared.TABLES, n=12)
     app = open_page("compare")
     shown = htmls(app)
-    assert [each.value for each in app.subheader][:3] == [
+    assert [each.value for each in app.header][:3] == [
         "Accuracy and similarity to the reference reasoning",
         "Benchmarks not used in training",
         "LoRA rank",

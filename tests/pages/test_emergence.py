@@ -35,7 +35,7 @@ X = np.arange(1.0, 4.0)
 
 
 def shown(app: AppTest) -> str:
-    elements = (*app.title, *app.subheader, *app.markdown, *app.caption, *app.info, *app.success, *app.html)
+    elements = (*app.title, *app.header, *app.markdown, *app.caption, *app.info, *app.success, *app.html)
     return "\n".join(element.value for element in elements)
 
 

@@ -48,8 +48,8 @@ def test_a_completion_has_an_address_of_its_own(seeded_store: Store, open_page: 
     shown = texts(at)
     assert f"**Completion {row.id}**" in shown
     assert f"step 60 · rank 1 of {len(ranked)} by reward · sample {row.index + 1}" in shown
-    assert "<td>accuracy</td>" in shown and "which is correct" in shown
-    assert re.search(r"<td>steps</td>.*× 0\.1", shown)
+    assert '<th scope="row">accuracy</th>' in shown and "which is correct" in shown
+    assert re.search(r'<th scope="row">steps</th>.*× 0\.1', shown)
 
 
 def test_an_address_of_a_completion_decides_over_another_run(seeded_store: Store, open_page: Open) -> None:

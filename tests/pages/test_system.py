@@ -118,4 +118,4 @@ def test_images_that_cannot_be_reached_are_said_and_the_page_stays(
     warned = app.warning[0].value.replace("\\", "").replace("\u2060", "")  # which keep an address from becoming a link
     assert "http://127.0.0.1:1/images cannot be used" in warned
     assert "in http://127.0.0.1:1/images" in said(app).replace("\\", "").replace("\u2060", "")
-    assert "Clean up and back up" not in [each.value for each in app.subheader]
+    assert "Clean up and back up" not in [each.value for each in app.header]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.traces.token_view import MOST_TOKENS, strip
+from app.traces.token_view import INVISIBLE, MOST_TOKENS, listed, strip
 from store.completions.rows import list_groups
 from store.completions.tokens import put_tokens
 from store.db.engine import Store
@@ -52,16 +52,25 @@ def test_the_colour_is_the_number() -> None:
     colours = re.compile(r'<span style="background: rgba\(([\d, .]+)\)"')
     assert colours.findall(strip("ab", tokens, "Entropy")) == [
         "86, 180, 233, 0.00",
-        "86, 180, 233, 0.65",
+        "86, 180, 233, 0.50",
         "86, 180, 233, 0.00",
     ]
     assert colours.findall(strip("ab", tokens, "Change")) == [
         "86, 180, 233, 0.00",
-        "213, 94, 0, 0.65",
+        "213, 94, 0, 0.50",
         "86, 180, 233, 0.00",
     ]
     assert "probability 1 % (at start 22 %) · change −3.00 nats · entropy 2.50 nats" in strip("ab", tokens, "Change")
     assert "probability 37 % (at start unknown)" in strip("ab", tokens, "Change")
+
+
+def test_the_numbers_are_a_table_too() -> None:
+    tokens = TokenRow((1, 2, 2), (0.0, 2.5, None), (0.0, -4.5, -1.0), (0.0, -1.5, None))
+    found = listed("ab", tokens)
+    assert found["token"] == ["a", "b", INVISIBLE] and found["entropy (nats)"] == [0.0, 2.5, None]
+    assert found["change (nats)"] == [0.0, -3.0, None]
+    assert found["probability"] == pytest.approx([1.0, 0.011, 0.368], abs=1e-3) and found["at start"][2] is None
+    assert listed("\ud800", TokenRow((1,), (1.0,), (-1.0,), (-1.0,)))["token"] == ["?"]
 
 
 def test_long_completions_are_cut() -> None:
@@ -80,7 +89,7 @@ def test_measured_tokens_stand_in_the_inspector(seeded_store: Store, open_page: 
     assert sum(each.value.startswith('<div class="tk-legend"') for each in at.html) == 1
     at.segmented_control(key="inspect.tokens").set_value("Change").run()
     assert not at.exception
-    assert any("213, 94, 0, 0.65" in each.value for each in at.html)
+    assert any("213, 94, 0, 0.50" in each.value for each in at.html)
 
 
 def test_tokens_can_be_measured_by_a_job(seeded_store: Store, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,11 @@ from app.curves.grouping import COLOURS, value_text
 from app.curves.sweep.settings import in_order
 from app.curves.values import Cell
 from app.shared import format
-from app.shared.figures import GREY, SYMBOLS, escape_label, scale
+from app.shared.figures import GREY, SYMBOLS, VISIBLE, escape_label, scale
 from trainer.spec.statistics import over_seeds
 
+WHITE_UNTIL = 0.43
+"""White text is readable on the colour scale up to here, black text from here on."""
 WIDE_RANGE = 30.0
 """A setting has a logarithmic axis if its largest value is at least this many times its smallest."""
 HEIGHT = 420
@@ -39,7 +41,12 @@ class Sweep(NamedTuple):
 
 
 def scatter(
-    sweep: Sweep, field: str, values: Mapping[int, Cell], by: tuple[str, Mapping[int, Cell]] | None = None
+    sweep: Sweep,
+    field: str,
+    values: Mapping[int, Cell],
+    by: tuple[str, Mapping[int, Cell]] | None = None,
+    *,
+    colours: Sequence[str] = COLOURS,
 ) -> go.Figure:
     """Return results over one setting, one point per run; lines join the means, with intervals over seeds.
 
@@ -51,7 +58,7 @@ def scatter(
     for number, kind in enumerate(kinds):
         ids = [id for id in sweep.results if by is None or by[1][id] == kind]
         name = f"{by[0].rpartition('.')[2]} {value_text(kind)}" if by else "each run"
-        colour, symbol = COLOURS[number % len(COLOURS)], SYMBOLS[number % len(SYMBOLS)]
+        colour, symbol = colours[number % len(colours)], SYMBOLS[number % len(SYMBOLS)]
         x = [values[id] if numeric else escape_label(value_text(values[id])) for id in ids]
         figure.add_scatter(
             x=x,
@@ -60,7 +67,7 @@ def scatter(
             name=escape_label(name),
             customdata=ids,
             text=[escape_label(sweep.names[id]) for id in ids],
-            marker={"color": colour, "symbol": symbol, "size": 8, "opacity": 0.65},
+            marker={"color": colour, "symbol": symbol, "size": 8, "line": {"width": 1, "color": GREY}},
             hovertemplate=f"<b>%{{text}}</b><br>{escape_label(field)} %{{x}}<br>{title} %{{y:.4~g}}<extra></extra>",
         )
         _means(figure, sweep, values, ids, colour, numeric=numeric)
@@ -120,15 +127,32 @@ def heat_map(
         y=[escape_label(value_text(value)) for value in rows],
         z=[[mean[row, column] for column in columns] for row in rows],
         text=[[written[row, column] for column in columns] for row in rows],
-        texttemplate="%{text}",
         colorscale=scale(dark=dark),
         reversescale=lower,
         showscale=False,
         hovertemplate=f"{escape_label(x[0])} %{{x}}<br>{escape_label(y[0])} %{{y}}<br>%{{text}}<extra></extra>",
     )
+    filled = [pair for pair in cells if mean[pair] is not None]
+    values = np.array([mean[pair] for pair in filled], dtype=float)
+    shades = (values - values.min()) / (np.ptp(values) or 1.0)
+    figure.add_scatter(
+        x=[escape_label(value_text(column)) for _, column in filled],
+        y=[escape_label(value_text(row)) for row, _ in filled],
+        mode="text",
+        text=[written[pair] for pair in filled],
+        textfont={"color": [text_on(1 - shade if lower else shade, dark=dark) for shade in shades]},
+        hoverinfo="skip",
+        showlegend=False,
+    )
     for axis, name in ((figure.update_xaxes, x[0]), (figure.update_yaxes, y[0])):
         axis(title=escape_label(name), type="category", showgrid=False)
     return figure
+
+
+def text_on(share: float, *, dark: bool) -> str:
+    """Return the colour of a text that is readable on the colour of a result, 0 (low) to 1 (high)."""
+    start, end = VISIBLE[dark]
+    return "#ffffff" if start + share * (end - start) < WHITE_UNTIL else "#000000"
 
 
 def heights(values: Mapping[int, Cell], result: Mapping[int, float] | None = None) -> dict[int, float]:
@@ -175,7 +199,7 @@ def parallel(
             customdata=[id] * len(axes),
             line={"color": sample_colorscale(colours, [shade])[0], "width": 1.6},
             marker={"size": 6},
-            opacity=0.8,
+            opacity=0.9,
             name=escape_label(sweep.names[id]),
             hovertemplate=f"<b>%{{fullData.name}}</b><br>{escape_label(sweep.title)} {format.number(sweep.results[id])}"
             "<extra></extra>",
