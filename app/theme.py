@@ -11,10 +11,8 @@ from pathlib import Path
 import plotly.graph_objects as go
 import streamlit as st
 
-from app.shared.figures import BLUE, ORANGE, SKY
+from app.shared.figures import REPLACED
 
-REPLACED = {"light": {ORANGE: "#C88400", SKY: "#2E9BD6"}, "dark": {BLUE: "#3A9BDC"}}
-"""What is shown instead of colours that stand out from a theme's page by less than 3 to 1 (WCAG 1.4.11)."""
 _switch = st.components.v2.component(
     "theme",
     html='<button type="button"></button>',

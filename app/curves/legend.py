@@ -8,8 +8,8 @@ from pathlib import Path
 import streamlit as st
 
 from app.curves.grouping import Entry
+from app.shared.figures import REPLACED
 from app.shared.live_chart import Legend
-from app.theme import REPLACED
 
 KEY = "curves_legend"
 HINT = "Click a swatch to hide or show a curve; click a name to bring it to the front."

@@ -64,7 +64,7 @@ def _map(store: Store, runs: Sequence[RunRow], encoder: EncoderRow) -> None:
     chosen = np.flatnonzero(np.isin(drift.answers.prediction_id, ids))
     words = st.text_input("Find texts", key="drift.map.words", placeholder="a word or part of a text", width=320)
     if not len(chosen) and words:
-        chosen = sample[[words.casefold() in drift.texts[place].casefold() for place in drift.place[sample]]]
+        chosen = sample[[words.casefold() in drift.texts[place].casefold() for place in drift.text_index[sample]]]
     if len(chosen):
         selected_texts(store, runs, drift, chosen)
     elif words:

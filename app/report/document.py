@@ -19,6 +19,7 @@ from app.report import curves, traces
 from app.report.traces import Card, ReportedAnswer
 from app.run import headlines
 from app.shared import format, status
+from app.shared.figures import REPLACED
 from app.shared.trace_text import body, visible
 from app.shared.trace_view import STYLE as TRACE_STYLE
 from app.shared.trace_view import chip
@@ -64,6 +65,15 @@ svg .grid { stroke: #e3e7eb; } .ends { font-size: 0.75rem; width: 100%; } .ends 
 """
 
 
+def _standing_out(theme: str) -> str:
+    """Return style rules that replace the curves' colours that are too faint in a theme."""
+    return "".join(
+        f'[stroke="{faint}"] {{ stroke: {clear}; }} [fill="{faint}"] {{ fill: {clear}; }} '
+        f'.key[style*="{faint}"] {{ background: {clear} !important; }}\n'
+        for faint, clear in REPLACED[theme].items()
+    )
+
+
 class Pictures:
     """The images of the report as data URLs, as many as fit."""
 
@@ -100,7 +110,8 @@ def document(store: Store, runs: Sequence[RunDetail], *, now: float | None = Non
     parts.append(_evaluations(store, runs))
     parts.append(_cards("Held-out answers", traces.held_out(store, runs), runs, pictures))
     parts += [_conditions(run) for run in runs]
-    style = STYLE + TRACE_STYLE.read_text(encoding="utf-8")
+    dark = f"@media (prefers-color-scheme: dark) {{ {_standing_out('dark')} }}"
+    style = STYLE + _standing_out("light") + dark + TRACE_STYLE.read_text(encoding="utf-8")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{visible(title)}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'

@@ -23,6 +23,8 @@ BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = (
 )
 PALETTE = (GREEN, ORANGE, PURPLE, SKY, GREY)
 """Okabe and Ito's colours without those of the methods, and without black and yellow, which vanish in one theme."""
+REPLACED = {"light": {ORANGE: "#C88400", SKY: "#2E9BD6"}, "dark": {BLUE: "#3A9BDC"}}
+"""What is shown instead of colours that stand out from a theme's page by less than 3 to 1 (WCAG 1.4.11)."""
 METHOD_STYLE = {"grpo": (BLUE, "solid"), "sft": (VERMILLION, "dash"), "none": (GREY, "dot")}
 """Colour and dash of each of our methods."""
 OTHER_STYLE = (PURPLE, "dashdot")

@@ -21,8 +21,8 @@ import plotly.graph_objects as go
 import streamlit as st
 from plotly.io.json import to_json_plotly
 
+from app.shared.figures import REPLACED
 from app.shared.links import Zoom
-from app.theme import REPLACED
 
 LIBRARY_ROUTE = "/api/plotly.min.js"
 _LIBRARY = f"{LIBRARY_ROUTE.removeprefix('/')}?v={version('plotly')}"

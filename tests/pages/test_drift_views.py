@@ -146,6 +146,9 @@ def test_the_map_states_its_axes(seeded_store: Store, open_drift: OpenPage) -> N
     for shade in ("Step", "Correctness", "Length"):
         app.segmented_control(key="drift.map.shade").set_value(shade).run()
         assert not app.exception
+    words = app.text_input(key="drift.map.words")
+    assert "No text on the map" in texts(words.set_value("no such words").run())
+    assert "answers selected" in texts(words.set_value("1.").run()), "whoever cannot drag finds texts by their words"
 
 
 def test_hostile_texts_and_names_have_a_map(seeded_store: Store, open_drift: OpenPage) -> None:
