@@ -57,11 +57,11 @@ def test_the_three_tables_with_measured_and_reported_rows(empty_store: Store, op
 def test_any_method_is_set_against_every_other(empty_store: Store, open_page: Open) -> None:
     compared.fill(empty_store, compared.TABLES, n=12)
     app = open_page("compare")
-    assert "GRPO CoT r32 against every other" in [each.value for each in app.subheader]
+    assert "GRPO CoT r32 against every other" in [each.value for each in app.header]
     choice = app.selectbox(key="compare.against")
     assert choice.options[0] == "GRPO CoT r32 · tiny"
     choice.set_value(next(each for each in list_runs(empty_store) if each.method == "sft" and each.lora_rank == 64).uid)
-    assert "SFT CoT r64 against every other" in [each.value for each in app.run().subheader]
+    assert "SFT CoT r64 against every other" in [each.value for each in app.run().header]
 
 
 def test_chosen_runs_only(empty_store: Store, open_page: Open) -> None:
