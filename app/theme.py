@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from app.shared.figures import REPLACED
@@ -23,17 +22,6 @@ _switch = st.components.v2.component(
 
 def current() -> str:
     return "dark" if st.context.theme.type == "dark" else "light"
-
-
-def write(figure: go.Figure) -> go.Figure:
-    """Give the texts of a chart of Streamlit's own, which are a faint grey, the colour of the page's text."""
-    color = st.get_option(f"theme.{current()}.textColor")
-    font = {"font": {"color": color}}
-    figure.update_layout(font_color=color, legend=font).update_annotations(**font)
-    for update in (figure.update_xaxes, figure.update_yaxes):
-        update(tickfont_color=color, title=font)
-    bar = {"tickfont": {"color": color}, "title": font}
-    return figure.update_traces(marker={"colorbar": bar}, selector=lambda trace: trace.type == "scatter")
 
 
 def readable(color: str) -> str:

@@ -104,7 +104,7 @@ def picture(sweep: Sweep, factors: Factors, *, lower: bool) -> list[int]:
             y = _choice("Colour", "y", ["none", *others], others[0] if others else "none", width=240)
     if kind == "Heat map":
         figure = figures.heat_map(sweep, (x, factors[x]), (y, factors[y]), lower=lower, dark=is_dark)
-        st.plotly_chart(theme.write(figure), key="sweep.heat", alt=f"Mean {sweep.title} for each pair of {x} and {y}")
+        st.plotly_chart(figure, key="sweep.heat", alt=f"Mean {sweep.title} for each pair of {x} and {y}")
         rest = [field for field in others if field != y]
         caption = f"Each cell is the mean over all runs with its two values, for any {', '.join(rest)}." if rest else ""
         st.caption(format.literal(caption or "Each cell is the mean over the seeds of a setting."))
@@ -122,8 +122,7 @@ def picture(sweep: Sweep, factors: Factors, *, lower: bool) -> list[int]:
 
 
 def _chart(figure: Any, name: str, alt: str, modes: tuple[Mode, ...]) -> Any:
-    shown = theme.write(figure)
-    return st.plotly_chart(shown, key=f"sweep.{name}", on_select="rerun", selection_mode=modes, alt=alt)
+    return st.plotly_chart(figure, key=f"sweep.{name}", on_select="rerun", selection_mode=modes, alt=alt)
 
 
 def _run_id(point: Mapping[str, Any]) -> int | None:

@@ -15,7 +15,7 @@ from app.drift.map_list import selected_texts
 from app.drift.projection import Axes
 from app.shared import data, format
 from app.shared.figures import BLUE, GREY, ORANGE
-from app.theme import readable, write
+from app.theme import readable
 from store.db.engine import Store
 from store.db.rows import RunRow
 from store.embeddings import EncoderRow
@@ -56,7 +56,7 @@ def _map(store: Store, runs: Sequence[RunRow], encoder: EncoderRow) -> None:
     figure = scatter(clouds, _references(drift, axes), axes.explained, shaded=str(shade).lower(), dark=is_dark)
     alt = f"Map of {len(sample)} traces of {', '.join(run.name for run in runs)} on two principal axes"
     event: Any = st.plotly_chart(
-        write(figure), key=f"{CHART}.{kind}", on_select="rerun", selection_mode=("box", "lasso", "points"), alt=alt
+        figure, key=f"{CHART}.{kind}", on_select="rerun", selection_mode=("box", "lasso", "points"), alt=alt
     )
     st.caption(_caption(drift, encoder, len(sample), len(rows)))
     # Ids, since the selection may be older than the latest answers.

@@ -34,7 +34,7 @@ async ({ rules, left }) => {
     [...document.querySelectorAll("svg text")]
       .filter(text => text.textContent.trim() && text.checkVisibility({ opacityProperty: true, visibilityProperty: true }))
       .filter(text => !text.closest(".hoverlayer")) // shown only where the mouse is
-      .filter(text => !(text.closest(".textpoint") && text.closest(".plot").querySelector(".hm"))) // on a cell, not on the page
+      .filter(text => !(text.closest(".textpoint") && text.closest(".main-svg").querySelector(".hm"))) // on a cell, not on the page
       .flatMap(text => {
         const runs = [...text.querySelectorAll("tspan")].filter(run => !run.firstElementChild && run.textContent.trim())
         return runs.length ? runs : [text]
