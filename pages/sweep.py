@@ -135,7 +135,8 @@ def list_runs(runs: Sequence[RunRow], sweep: Sweep, factors: Factors, *, is_part
     """List the runs of the picture, or the selected part of them, with links to Curves and Compare."""
     uids = ",".join(run.uid for run in runs)
     with st.container(horizontal=True, vertical_alignment="center", key="sweep_selected"):
-        st.markdown(f"**{format.pluralize(len(runs), 'run')} selected**", width="content")
+        many = format.pluralize(len(runs), "run")
+        st.markdown(f"**{many} selected**" if is_part else f"**{many}**", width="content")
         st.page_link(CURVES_PAGE, label="Curves", icon=":material/ssid_chart:", query_params={"runs": uids})
         st.page_link(COMPARE_PAGE, label="Compare", icon=":material/leaderboard:", query_params={"runs": uids})
         if is_part:

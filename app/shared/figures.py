@@ -293,7 +293,7 @@ def empty(frame: Frame) -> go.Figure:
                     "showarrow": False,
                     "text": mark.sign,
                     "hovertext": escape_label(mark.text),
-                    "font": {"color": mark.color, "size": 11},
+                    "font": {"size": 11},
                 }
                 for mark in frame.marks
             ],
