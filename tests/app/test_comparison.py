@@ -371,7 +371,7 @@ def test_numbers_are_aligned_on_screen_and_columns_without_values_left_out() -> 
     table = tables.Table("t", "T", ("Method", "Δ", "pass@k"), lines)
     shown = export.html_table(table)
     assert "<th scope='col'>Method</th><th scope='col' class='number'>Δ</th></tr>" in shown
-    assert "<td>GRPO</td><td class='number'>+4.0 (−1.5 to +6.8)</td></tr>" in shown
+    assert "<th scope='row'>GRPO</th><td class='number'>+4.0 (−1.5 to +6.8)</td></tr>" in shown
     assert "pass@k" not in shown and "pass@k" in export.markdown([table])
 
 

@@ -126,7 +126,7 @@ def test_methods_differ_by_colour_and_dash_and_ranks_by_their_marks() -> None:
     ]
     figure = figures.accuracy_chart(tracks, "updates", 4.0)
     lines = {trace.uid: trace for trace in figure.data if trace.uid in "abc"}
-    assert lines["a"].line.color == lines["b"].line.color != lines["c"].line.color
+    assert len({line.line.color for line in lines.values()}) == 3
     assert lines["a"].line.dash != lines["c"].line.dash
     assert lines["a"].marker.symbol == lines["c"].marker.symbol != lines["b"].marker.symbol
     assert list(lines["a"].y) == [0.25, 0.75] and figure.layout.shapes[0].x0 == 4.0
