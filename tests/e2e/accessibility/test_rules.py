@@ -98,6 +98,7 @@ def test_no_page_breaks_a_rule(filled: Server, calm: Page) -> None:
     used: set[Left] = set()
     opened = [*((address, None) for address in ADDRESSES), *OPENED]
     for address, act in opened:
+        calm.emulate_media(color_scheme="light")
         goto(calm, address_of(filled, address))
         if act is None:
             no_exception(calm)
