@@ -130,6 +130,6 @@ def test_the_webhook_tells_what_the_page_shows(
     told = [event.message for event in list_events(empty_store, run.id) if event.kind == herald.EVENT]
     assert any("Reward 0.17 → 0.76" in message for message in told)
     page = open_page("emergence", run=run.uid)
-    shown = " ".join(element.value for element in page.markdown)
+    shown = " ".join(element.value for element in (*page.markdown, *page.caption))
     for message in told:
         assert format.literal(message.partition(": ")[2]) in shown
