@@ -90,7 +90,7 @@ def show_tables(tables: Sequence[Table], members: Sequence[Member]) -> None:
         return f"traces?run={uids[evaluation.run_id]}&view=Predictions&evaluation={evaluation.id}"
 
     for table in tables:
-        st.header(table.title, anchor=table.key)
+        st.header(format.literal(table.title), anchor=table.key)
         st.html(export.html_table(table, link))
 
 

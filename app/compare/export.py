@@ -76,7 +76,7 @@ def markdown(tables: Sequence[Table]) -> str:
     for table in tables:
         lines = [("", *table.head), ["---"] * (len(table.head) + 1), *rows(table)]
         body = "\n".join(f"| {' | '.join(map(_markdown, line))} |" for line in lines)
-        parts.append("\n\n".join([f"## {table.title}", body, *table.notes]))
+        parts.append("\n\n".join([f"## {_markdown(table.title)}", body, *table.notes]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -111,5 +111,7 @@ def _ends(lines: Iterable[ReportLine], say: Any) -> str:
         key = f'<span class="key" style="background:{line.color}"></span>'
         numbers = "".join(f"<td>{visible(cell)}</td>" for cell in cells)
         rows.append(f"<tr><th scope='row'>{key}{visible(line.name)}</th>{numbers}<td>{step[-1]:,.0f}</td></tr>")
-    head = "".join(f"<th scope='col'>{name}</th>" for name in ("Curve", "first", "lowest", "highest", "last", "at step"))
+    head = "".join(
+        f"<th scope='col'>{name}</th>" for name in ("Curve", "first", "lowest", "highest", "last", "at step")
+    )
     return f"<table class='ends'><tr>{head}</tr>{''.join(rows)}</table>"

@@ -354,17 +354,17 @@ def test_stop(trainer: Main, store: Store, capfd: pytest.CaptureFixture[str]) ->
 def test_preflight(trainer: Main, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     asked: list[Any] = []
 
-    def report(config: Any, folder: Path, *, measure: bool) -> dict[str, Any]:
-        asked.append((config, folder, measure))
+    def report(config: Any, folder: Path, *, store: Store | None, measure: bool) -> dict[str, Any]:
+        asked.append((config, folder, measure, store is not None))
         level = "ok" if config.seed else "fail"
         return {"checks": [{"name": "disk", "level": level, "sentence": "Plenty."}]}
 
     monkeypatch.setitem(sys.modules, "trainer.preflight", SimpleNamespace(preflight=report))
     assert trainer("preflight", "--preset", "shapes-grpo", "--set", "seed=1", "--db", "/tmp/x/y.db") == 0
-    assert asked[0][1:] == (Path("/tmp/x"), False) and asked[0][0].name == "shapes-grpo"
+    assert asked[0][1:] == (Path("/tmp/x"), False, False) and asked[0][0].name == "shapes-grpo"
     assert capfd.readouterr().out == "ok   disk: Plenty.\n"
     assert trainer("preflight", "--preset", "shapes-grpo", "--json", "--calibrate") == 1
-    assert asked[1][2]
+    assert asked[1][2:] == (True, True)
     assert json.loads(capfd.readouterr().out)["checks"][0]["level"] == "fail"
 
 
