@@ -64,7 +64,7 @@ sys.modules["ray"] = None
 from trainer.launch.ray_jobs import Jobs
 from trainer.spec.config import ConfigError
 try:
-    Jobs("{HERE}").ask("list_jobs")
+    Jobs("{HERE}").call("list_jobs")
 except ConfigError as error:
     print(error)
 """
