@@ -180,7 +180,7 @@ def test_two_methods_are_compared_down_to_one_example(
     with browsing.serving(f"sqlite:///{folder}/test.db", folder / "server.log", jobs_end=True) as server:
         goto(browser_page, f"{server.url}/compare")
         no_exception(browser_page)
-        expect(browser_page.locator("tr.measured")).to_have_count(11)
+        expect(browser_page.locator("tr.measured")).to_have_count(11 + 12)
         expect(browser_page.locator("tr.reported")).to_have_count(13)
         assert overflow(browser_page) == 0
         browser_page.set_viewport_size({"width": 800, "height": 900})
