@@ -213,9 +213,9 @@ def quantization(config: ModelConfig) -> BitsAndBytesConfig | None:
     return None
 
 
-def projections(model: torch.nn.Module, names: str = LANGUAGE_PROJECTIONS) -> dict[str, Any]:
+def projections(model: torch.nn.Module, names: str = "") -> dict[str, Any]:
     """Return the linear layers whose names match, by name: by default, the language model's."""
-    pattern = re.compile(names)
+    pattern = re.compile(names or LANGUAGE_PROJECTIONS)
     return {
         name: module
         for name, module in model.named_modules()
